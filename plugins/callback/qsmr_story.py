@@ -1,0 +1,48 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""End a run with what matters: how long each stage took, and what the playbook has to say."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: qsmr_story
+type: aggregate
+short_description: Ends a run with the time of each stage and a summary
+version_added: "0.1.0"
+description:
+  - When a playbook imports others, each of them is a stage, and the time that each took is listed after the recap.
+  - Text that a task left with M(ansible.builtin.set_stats) under C(qsmr_summary) follows it, as the last thing on the screen.
+author: qsmr-fleet developers
+"""
+
+import time
+from pathlib import Path
+
+from ansible.plugins.callback import CallbackBase
+
+
+class CallbackModule(CallbackBase):
+    """Times the imported playbooks of a run, and prints the summary last."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "qsmr_story"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stages: list[tuple[str, float]] = []
+
+    def v2_playbook_on_play_start(self, play) -> None:
+        stage = Path(play.get_path().rsplit(":", 1)[0]).stem
+        if not self._stages or self._stages[-1][0] != stage:
+            self._stages.append((stage, time.monotonic()))
+
+    def v2_playbook_on_stats(self, stats) -> None:
+        end = time.monotonic()
+        if len({stage for stage, _start in self._stages}) > 1:
+            self._display.display("Time of each stage")
+            starts = [start for _stage, start in self._stages]
+            for (stage, start), following in zip(self._stages, [*starts[1:], end], strict=True):
+                self._display.display(f"  {stage.replace('_', ' '):<16} {following - start:6.1f} s")
+            self._display.display(f"  {'all':<16} {end - starts[0]:6.1f} s")
+        for text in (stats.custom.get("_run") or {}).get("qsmr_summary", []):
+            self._display.display(f"\n{text.rstrip()}")

@@ -1,0 +1,49 @@
+"""Read level 2 from the Odin API (v4 and v5 routes, eras 2016 to 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from .errors import QsmrError
+
+TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
+
+
+class OdinApi:
+    """The level 2 routes below ``root``, which ends in ``/rest_api``.
+
+    One instance keeps its connections open; reads are repeated when a connection breaks or a gateway answers.
+    """
+
+    def __init__(self, root: str, connections: int = 1) -> None:
+        self.root = root
+        self._session = requests.Session()
+        retry = Retry(total=4, backoff_factor=0.5, status_forcelist=(502, 503, 504), allowed_methods=("GET",))
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
+
+    def level2(self, project: str, freq_mode: int, scan_id: int) -> dict[str, Any] | None:
+        """The scan's level 2 as v4 shows it: ``L2`` (products), ``L2i``, later also ``L2c`` (comment lines).
+
+        ``None`` when nothing is stored. A scan that could not be retrieved has an empty ``L2``. v4 shows
+        development and published projects alike. Raises QsmrError for any other answer.
+        """
+        # The slash form: without it the server redirects.
+        url = f"{self.root}/v4/level2/{project}/{freq_mode}/{scan_id}/"
+        try:
+            answer = self._session.get(url, timeout=TIMEOUT)
+        except requests.RequestException as error:
+            raise QsmrError(f"GET {url}: no answer ({type(error).__name__}). Is the Odin API up?") from error
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise QsmrError(f"GET {url}: status {answer.status_code}. Look at the Odin API's log, then run again.")
+        try:
+            info = answer.json()["Info"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise QsmrError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
+        return dict(info)

@@ -1,0 +1,132 @@
+"""Keep level 2 of a project's finished jobs on disk, fetching what is new only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import QsmrError
+from .files import write_atomically
+from .odinapi import OdinApi
+
+CONNECTIONS = 4
+JOB_ID = re.compile(r"([0-9]+):([0-9]+)")
+SNAPSHOT_LINE = re.compile(r"Snapshot: (\S+)")
+
+
+@dataclass(frozen=True)
+class FinishedJob:
+    """A finished job of the job service: which scan, and when it finished (UTC)."""
+
+    freq_mode: int
+    scan_id: int
+    finished: datetime
+
+    @classmethod
+    def from_listing(cls, job: dict[str, Any]) -> FinishedJob | None:
+        """From an entry of ``GET /v4/<project>/jobs``; ``None`` for a job that is not a scan's."""
+        match = JOB_ID.fullmatch(job["Id"])
+        if not match:
+            return None
+        finished = datetime.fromisoformat(job["Finished"]) if job.get("Finished") else datetime.fromtimestamp(0, UTC)
+        return cls(int(match[1]), int(match[2]), finished.replace(tzinfo=UTC))
+
+
+@dataclass
+class Outcome:
+    """What a run found: scans by what became of them, and how many documents each snapshot made."""
+
+    new: list[FinishedJob] = field(default_factory=list)
+    there: int = 0
+    missing: list[FinishedJob] = field(default_factory=list)
+    failed_scans: list[int] = field(default_factory=list)
+    snapshots: Counter[str] = field(default_factory=Counter)
+
+
+def document_path(directory: Path, job: FinishedJob) -> Path:
+    """Where a scan's document lies: ``<directory>/<frequency mode>/<scan id>.json``."""
+    return directory / str(job.freq_mode) / f"{job.scan_id}.json"
+
+
+def snapshot_of(document: dict[str, Any]) -> str:
+    """The snapshot that made a document, from the comment line that the retrieval writes; ``unknown`` without one."""
+    comments = document.get("L2c") or []
+    lines = comments.splitlines() if isinstance(comments, str) else comments
+    return next((match[1] for line in lines if (match := SNAPSHOT_LINE.match(line))), "unknown")
+
+
+def _check(document: dict[str, Any], job: FinishedJob) -> None:
+    """Refuse a document of another scan: the level 2 info names the scan and frequency mode it belongs to."""
+    info = document.get("L2i") or {}
+    for key, wanted in (("ScanID", job.scan_id), ("FreqMode", job.freq_mode)):
+        if info.get(key, wanted) != wanted:
+            raise QsmrError(
+                f"Level 2 of scan {job.scan_id} holds {key} {info[key]} instead of {wanted}: "
+                "nothing was written for it. Look at what the retrieval delivered."
+            )
+
+
+def fetch(
+    api: OdinApi, project: str, jobs: Iterable[FinishedJob], directory: Path, *, check_mode: bool = False
+) -> Outcome:
+    """Bring ``directory`` up to date with level 2 of ``jobs``.
+
+    A document is new when there is none of the time at which its job finished: each file's modification time is
+    that time, so a scan that was processed again is fetched again. Files appear whole or not at all.
+    """
+    outcome = Outcome()
+    wanted: list[FinishedJob] = []
+    for job in jobs:
+        path = document_path(directory, job)
+        if path.exists() and path.stat().st_mtime == job.finished.timestamp():
+            outcome.there += 1
+            _account(outcome, job, json.loads(path.read_text()))
+        else:
+            wanted.append(job)
+    if check_mode:
+        outcome.new = wanted
+        return outcome
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        for job, document in zip(wanted, _read(pool, api, project, wanted), strict=True):
+            if document is None:
+                outcome.missing.append(job)
+                continue
+            _check(document, job)
+            path = document_path(directory, job)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(document, indent=1), modified=job.finished.timestamp())
+            outcome.new.append(job)
+            _account(outcome, job, document)
+    return outcome
+
+
+def _read(
+    pool: ThreadPoolExecutor, api: OdinApi, project: str, jobs: list[FinishedJob]
+) -> Iterator[dict[str, Any] | None]:
+    return pool.map(lambda job: api.level2(project, job.freq_mode, job.scan_id), jobs)
+
+
+def _account(outcome: Outcome, job: FinishedJob, document: dict[str, Any]) -> None:
+    outcome.snapshots[snapshot_of(document)] += 1
+    if not document.get("L2"):
+        outcome.failed_scans.append(job.scan_id)
+
+
+def profile_table(document: dict[str, Any], species: str = "O3") -> list[dict[str, float]]:
+    """The first product of a species as rows of altitude (km), VMR and a priori (ppm), measurement response."""
+    for product in document.get("L2", []):
+        if product["Product"].startswith(species):
+            return [
+                {"altitude_km": z / 1e3, "vmr_ppm": x * 1e6, "apriori_ppm": a * 1e6, "response": m}
+                for z, x, a, m in zip(
+                    product["Altitude"], product["VMR"], product["Apriori"], product["MeasResponse"], strict=True
+                )
+            ]
+    return []
