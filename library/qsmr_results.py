@@ -9,12 +9,12 @@ module: qsmr_results
 short_description: Keep level 2 of a project's finished jobs on disk
 version_added: "0.1.0"
 description:
-  - Asks the job service which jobs are finished, and fetches those level 2 documents from the Odin API that are not on disk yet,
-    or whose scan was processed again since.
+  - Asks the job service which jobs are finished, and fetches from the Odin API those level 2 documents that are
+    not on disk yet, or whose scan was processed again since.
   - Each document is checked to belong to its scan and frequency mode, and appears whole or not at all.
 options:
   config_file:
-    description: KEY=VALUE file with C(ODIN_API_ROOT), C(ODIN_SECRET), C(JOB_API_ROOT), C(JOB_API_USERNAME) and C(JOB_API_PASSWORD).
+    description: KEY=VALUE file with the five settings of the former scripts.
     type: path
     required: true
   config:

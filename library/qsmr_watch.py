@@ -12,7 +12,7 @@ description:
   - Polls the job service and prints a line now and then. Interrupting it stops nothing but the waiting.
 options:
   config_file:
-    description: KEY=VALUE file with C(ODIN_API_ROOT), C(ODIN_SECRET), C(JOB_API_ROOT), C(JOB_API_USERNAME) and C(JOB_API_PASSWORD).
+    description: KEY=VALUE file with the five settings of the former scripts.
     type: path
     required: true
   config:

@@ -10,7 +10,8 @@ short_description: Ends a run with the time of each stage and a summary
 version_added: "0.1.0"
 description:
   - When a playbook imports others, each of them is a stage, and the time that each took is listed after the recap.
-  - Text that a task left with M(ansible.builtin.set_stats) under C(qsmr_summary) follows it, as the last thing on the screen.
+  - Text that a task left with M(ansible.builtin.set_stats) under C(qsmr_summary) follows it, as the last thing
+    on the screen.
 author: qsmr-fleet developers
 """
 
