@@ -1,0 +1,155 @@
+"""The main job on a real fleet, as a user runs it: from local code to level 2, and everything a second time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from container_fleet import NAME, REPOSITORY, Fleet, docker
+
+SCANS = 60
+
+
+def settings(fleet: Fleet) -> dict[str, str]:
+    """The five settings of the test fleet's config file."""
+    lines = (fleet.directory / "demo.conf").read_text().splitlines()
+    return {
+        key: value.strip("'\"")
+        for line in lines
+        if "=" in line and line[0] != "#"
+        for key, value in [line.split("=", 1)]
+    }
+
+
+def job_states(fleet: Fleet, project: str) -> dict[str, int]:
+    """How many jobs of a project have which status."""
+    answer = requests.get(f"{settings(fleet)['JOB_API_ROOT']}/v4/{project}", timeout=10)
+    return answer.json()["JobStates"] if answer.status_code == 200 else {}
+
+
+def posts(fleet: Fleet, project: str) -> int:
+    """How many requests that add jobs to a project the job service has seen."""
+    log = subprocess.run(["docker", "logs", f"{NAME}-jobservice"], check=True, capture_output=True, text=True)
+    return sum(f"POST /rest_api/v4/{project}/jobs" in line for line in (log.stdout + log.stderr).splitlines())
+
+
+@pytest.fixture(scope="module")
+def processed(fleet: Fleet) -> Fleet:
+    """The fleet after the main job: snapshot, workers, jobs, all of them done, level 2 fetched."""
+    for playbook in ("snapshot.yml", "workers.yml", "jobs.yml", "watch.yml", "results.yml"):
+        fleet.ok(playbook)
+    return fleet
+
+
+def snapshot(fleet: Fleet) -> dict:
+    """snapshot.json of the newest snapshot of project demo."""
+    found = sorted(fleet.directory.glob("qsmr_snapshot_demo_*/snapshot.json"), key=lambda path: path.stat().st_mtime)
+    return json.loads(found[-1].read_text())
+
+
+def test_every_scan_becomes_level2_of_this_snapshot(processed):
+    assert job_states(processed, "demo") == {"Finished": SCANS}
+    scans = (processed.directory / "scanids.txt").read_text().split()
+    assert len(scans) == SCANS
+    root = settings(processed)["ODIN_API_ROOT"]
+    line = f"Snapshot: {snapshot(processed)['snapshot_id']}"
+    for scan in scans:
+        v4 = requests.get(f"{root}/v4/level2/demo/1/{scan}", timeout=10).json()["Info"]
+        assert line in v4["L2c"]
+        assert v4["L2i"]["ScanID"] == int(scan)
+    v5 = requests.get(f"{root}/v5/level2/development/demo/1/{scans[0]}", timeout=10).json()["Data"]
+    assert v5["L2"]["Count"] == len(v5["L2"]["Data"]) > 0
+
+
+def test_results_are_kept_with_their_snapshot(processed):
+    documents = list((processed.directory / "state/demo/results/1").glob("*.json"))
+    assert len(documents) == SCANS
+    again = processed.ok("results.yml")
+    assert again.changed == {}
+    fetched = again.task_results("Level 2 of the finished scans is on disk")["localhost"]
+    assert fetched["snapshots"] == {snapshot(processed)["snapshot_id"]: SCANS}
+
+
+def test_all_hosts_took_part(processed):
+    jobs = requests.get(f"{settings(processed)['JOB_API_ROOT']}/v4/demo/jobs", timeout=10).json()["Jobs"]
+    assert {job["Worker"].split("_")[1] for job in jobs} == set(processed.hosts)
+
+
+@pytest.mark.parametrize("playbook", ["demo_fleet.yml", "services.yml", "snapshot.yml", "workers.yml", "jobs.yml"])
+@pytest.mark.parametrize("mode", ["", "--check --diff"])
+def test_second_run_changes_nothing(processed, playbook, mode):
+    before = posts(processed, "demo")
+    again = processed.ok(playbook, cmdline=mode)
+    assert again.changed == {}
+    assert not any(again.stats["failures"].values())
+    assert posts(processed, "demo") == before
+
+
+def test_check_mode_says_what_would_be_added_and_adds_nothing(processed):
+    checked = processed.ok("jobs.yml", cmdline="--check --diff", qsmr_project="onlychecked")
+    assert checked.changed == {"localhost": 1}
+    assert "60" in checked.stdout
+    assert job_states(processed, "onlychecked") == {}
+    assert posts(processed, "onlychecked") == 0
+
+
+def test_wrong_password_is_one_line_and_adds_nothing(processed, tmp_path):
+    config = tmp_path / "wrong.conf"
+    config.write_text("".join(f"{k}={v}\n" for k, v in (settings(processed) | {"JOB_API_PASSWORD": "wrong"}).items()))
+    config.chmod(0o600)
+    result = processed.play("jobs.yml", qsmr_project="wrongpassword", qsmr_config_file=str(config))
+    assert result.rc != 0
+    assert "401" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert job_states(processed, "wrongpassword") == {}
+
+
+def test_workers_renew_a_token_that_is_no_longer_taken(processed):
+    """Every token becomes invalid at once when the service signs with another key: the answers are an expired token's."""
+    container = f"{NAME}-jobservice"
+    key = docker("exec", container, "sh", "-c", "ls /var/lib/jobservice/*key*").strip()
+    docker("exec", "-u", "root", container, "rm", key)
+    docker("restart", container)
+    processed.ok("jobs.yml", qsmr_project="demo", qsmr_jobs_file=str(extra_scans(processed, 6)))
+    processed.ok("watch.yml")
+    assert job_states(processed, "demo") == {"Finished": SCANS + 6}
+
+
+def extra_scans(fleet: Fleet, count: int, first: int = 7200000000) -> Path:
+    """A file with scan ids that are not the demo's."""
+    path = fleet.directory / f"scans-{first}-{count}.txt"
+    path.write_text("\n".join(str(first + 1000 * n) for n in range(count)) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_jobs_survive_kill_at_any_moment(processed, seed):
+    count, project = 3000, f"killed{seed}"
+    moment = random.Random(seed)
+    command = [
+        *(REPOSITORY / ".venv/bin/ansible-playbook", "playbooks/jobs.yml"),
+        *("-e", json.dumps(processed.variables)),
+        *("-e", f"qsmr_project={project}", "-e", f"qsmr_jobs_file={extra_scans(processed, count)}"),
+    ]
+    for _attempt in range(3):
+        run = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(moment.uniform(0.8, 3.0))
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    processed.ok("jobs.yml", qsmr_project=project, qsmr_jobs_file=str(extra_scans(processed, count)))
+    assert job_states(processed, project) == {"Available": count}
+    again = processed.ok("jobs.yml", qsmr_project=project, qsmr_jobs_file=str(extra_scans(processed, count)))
+    assert again.changed == {}
+    with sqlite3.connect(processed.directory / f"state/{project}/ledger.sqlite") as ledger:
+        states = dict(ledger.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+    assert states == {"added": count}
