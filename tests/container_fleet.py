@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+from qsmr.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[1]
 NAME = "qsmr-test"
@@ -51,6 +52,11 @@ class Fleet:
     def variables(self) -> dict[str, Any]:
         """What makes the demo's inventory describe this fleet."""
         return {"demo_name": NAME, "demo_net": NET, "demo_dir": str(self.directory)}
+
+    @property
+    def settings(self) -> Settings:
+        """The five settings that the fleet's config file holds."""
+        return load_settings(self.directory / "demo.conf")
 
     def play(
         self, playbook: str, /, *, cmdline: str = "", env: Mapping[str, str] | None = None, **extra: Any

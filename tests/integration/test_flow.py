@@ -18,20 +18,9 @@ from container_fleet import NAME, REPOSITORY, Fleet, docker
 SCANS = 60
 
 
-def settings(fleet: Fleet) -> dict[str, str]:
-    """The five settings of the test fleet's config file."""
-    lines = (fleet.directory / "demo.conf").read_text().splitlines()
-    return {
-        key: value.strip("'\"")
-        for line in lines
-        if "=" in line and line[0] != "#"
-        for key, value in [line.split("=", 1)]
-    }
-
-
 def job_states(fleet: Fleet, project: str) -> dict[str, int]:
     """How many jobs of a project have which status."""
-    answer = requests.get(f"{settings(fleet)['JOB_API_ROOT']}/v4/{project}", timeout=10)
+    answer = requests.get(f"{fleet.settings.job_api_root}/v4/{project}", timeout=10)
     return answer.json()["JobStates"] if answer.status_code == 200 else {}
 
 
@@ -59,7 +48,7 @@ def test_every_scan_becomes_level2_of_this_snapshot(processed):
     assert job_states(processed, "demo") == {"Finished": SCANS}
     scans = (processed.directory / "scanids.txt").read_text().split()
     assert len(scans) == SCANS
-    root = settings(processed)["ODIN_API_ROOT"]
+    root = processed.settings.odin_api_root
     line = f"Snapshot: {snapshot(processed)['snapshot_id']}"
     for scan in scans:
         v4 = requests.get(f"{root}/v4/level2/demo/1/{scan}", timeout=10).json()["Info"]
@@ -79,7 +68,7 @@ def test_results_are_kept_with_their_snapshot(processed):
 
 
 def test_all_hosts_took_part(processed):
-    jobs = requests.get(f"{settings(processed)['JOB_API_ROOT']}/v4/demo/jobs", timeout=10).json()["Jobs"]
+    jobs = requests.get(f"{processed.settings.job_api_root}/v4/demo/jobs", timeout=10).json()["Jobs"]
     assert {job["Worker"].split("_")[1] for job in jobs} == set(processed.hosts)
 
 
@@ -103,7 +92,8 @@ def test_check_mode_says_what_would_be_added_and_adds_nothing(processed):
 
 def test_wrong_password_is_one_line_and_adds_nothing(processed, tmp_path):
     config = tmp_path / "wrong.conf"
-    config.write_text("".join(f"{k}={v}\n" for k, v in (settings(processed) | {"JOB_API_PASSWORD": "wrong"}).items()))
+    right = (processed.directory / "demo.conf").read_text()
+    config.write_text(right + "\nJOB_API_PASSWORD=wrong\n")
     config.chmod(0o600)
     result = processed.play("jobs.yml", qsmr_project="wrongpassword", qsmr_config_file=str(config))
     assert result.rc != 0
@@ -113,7 +103,7 @@ def test_wrong_password_is_one_line_and_adds_nothing(processed, tmp_path):
 
 
 def test_workers_renew_a_token_that_is_no_longer_taken(processed):
-    """Every token becomes invalid at once when the service signs with another key: the answers are an expired token's."""
+    """With another signing key every token is refused at once, just as an expired one is."""
     container = f"{NAME}-jobservice"
     key = docker("exec", container, "sh", "-c", "ls /var/lib/jobservice/*key*").strip()
     docker("exec", "-u", "root", container, "rm", key)
