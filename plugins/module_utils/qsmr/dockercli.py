@@ -1,0 +1,214 @@
+"""The Docker and Compose commands of a host: the only door to its engine.
+
+Commands and not the engine's API, because a lab host promises the commands and Python's own library, no more. Runs on
+lab hosts: Python 3.9 and the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import QsmrError
+
+DOCKER_TIMEOUT = 120.0
+# Where commands lie that a non-interactive SSH session or sudo may leave out of PATH.
+USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
+# A worker's container names its release by this variable (worker.env).
+RELEASE_KEY = "QSMR_SNAPSHOT_ID"
+HOSTNAME_KEY = "UWORKER_HOSTNAME"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended. ``code`` is 127 when there is no such command."""
+
+    code: int
+    out: str
+    err: str = ""
+
+    @property
+    def words(self) -> str:
+        """The command's own last words, on one line."""
+        lines = [line.strip() for line in (self.err.strip() or self.out.strip()).splitlines() if line.strip()]
+        return lines[-1] if lines else f"nothing, exit code {self.code}"
+
+
+Runner = Callable[[Sequence[str], Mapping[str, str], float], Result]
+
+
+def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float) -> Result:
+    try:
+        done = subprocess.run(  # noqa: S603  the commands are ours
+            argv, env=dict(env), timeout=timeout, capture_output=True, text=True, errors="replace", check=False
+        )
+    except FileNotFoundError:
+        return Result(127, "", f"{argv[0]}: command not found")
+    except subprocess.TimeoutExpired:
+        return Result(124, "", f"no answer within {timeout:.0f} s")
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A worker's container, as ``docker inspect`` shows it. ``health`` is "none" when it declares no health check."""
+
+    id: str
+    name: str
+    state: str
+    health: str
+    health_output: str
+    image_id: str
+    image_name: str
+    started: str
+    hostname: str
+    env: Mapping[str, str]
+
+    @classmethod
+    def from_inspect(cls, found: Mapping[str, Any]) -> Container:
+        health = found["State"].get("Health") or {}
+        log = health.get("Log") or []
+        return cls(
+            id=found["Id"],
+            name=found["Name"].lstrip("/"),
+            state=found["State"]["Status"],
+            health=health.get("Status") or "none",
+            health_output=log[-1].get("Output", "").strip() if log else "",
+            image_id=found["Image"],
+            image_name=found["Config"]["Image"],
+            started=found["State"].get("StartedAt", ""),
+            hostname=found["Config"].get("Hostname", ""),
+            env=dict(line.split("=", 1) for line in found["Config"].get("Env") or [] if "=" in line),
+        )
+
+    @property
+    def release(self) -> str:
+        """The snapshot that it runs; empty for a container that was not started from one of ours."""
+        return self.env.get(RELEASE_KEY, "")
+
+    @property
+    def worker(self) -> str:
+        """The name under which it claims jobs."""
+        host = self.env.get(HOSTNAME_KEY, "")
+        return f"UWorker_{host}_{self.hostname}" if host else f"UWorker_{self.hostname}"
+
+    @property
+    def condition(self) -> str:
+        """Health where there is some to speak of, else the state: "healthy", "starting", "exited", ..."""
+        return self.health if self.state == "running" and self.health != "none" else self.state
+
+
+class Docker:
+    """Docker on this machine. ``run`` is the boundary that tests replace."""
+
+    def __init__(self, run: Runner = run_command, environ: Mapping[str, str] | None = None) -> None:
+        self.run = run
+        # A COMPOSE_FILE or COMPOSE_PROFILES of the user's own must not change what is ours.
+        base = {k: v for k, v in (os.environ if environ is None else environ).items() if not k.startswith("COMPOSE_")}
+        self.environ = {**base, "PATH": f"{base.get('PATH', '')}:{USUAL_PATH}".lstrip(":"), "LC_ALL": "C.UTF-8"}
+
+    def call(self, *args: str, timeout: float = DOCKER_TIMEOUT) -> Result:
+        return self.run(("docker", *args), self.environ, timeout)
+
+    def out(self, what: str, *args: str, timeout: float = DOCKER_TIMEOUT) -> str:
+        """The standard output of ``docker ARGS``. Raises QsmrError with ``what`` failed and what Docker said."""
+        result = self.call(*args, timeout=timeout)
+        if result.code:
+            raise QsmrError(f"{what} failed: {explain(result)}")
+        return result.out
+
+    def info(self) -> dict[str, Any]:
+        """``docker info``. Raises QsmrError that says why this user cannot use Docker here."""
+        result = self.call("info", "--format", "{{json .}}")
+        try:
+            info: dict[str, Any] = json.loads(result.out)
+        except ValueError:
+            info = {}
+        errors = info.get("ServerErrors") or []
+        if result.code or errors or not info:
+            raise QsmrError(explain(Result(result.code, "", errors[-1]) if errors else result))
+        return info
+
+    def containers(self, compose_project: str) -> list[Container]:
+        """The worker containers of a Compose project, running or not, by name."""
+        ids = self.out(
+            "Listing the containers",
+            "ps", "--all", "--quiet", "--no-trunc",
+            "--filter", f"label=com.docker.compose.project={compose_project}",
+            "--filter", "label=com.docker.compose.oneoff=False",
+        ).split()  # fmt: skip
+        if not ids:
+            return []
+        # Not an error if one of them goes away meanwhile: the others are printed all the same.
+        result = self.call("container", "inspect", *ids)
+        if result.code and "no such container" not in result.err.lower():
+            raise QsmrError(f"Inspecting the containers failed: {explain(result)}")
+        return sorted(map(Container.from_inspect, json.loads(result.out or "[]")), key=lambda found: found.name)
+
+    def image(self, name: str) -> dict[str, Any] | None:
+        """``docker image inspect`` of a name or id; None if there is no such image."""
+        result = self.call("image", "inspect", name)
+        if result.code and "no such image" not in result.err.lower():
+            raise QsmrError(f"Inspecting the image {name} failed: {explain(result)}")
+        found: list[dict[str, Any]] = json.loads(result.out or "[]")
+        return found[0] if found else None
+
+    def images(self) -> list[dict[str, Any]]:
+        """Every image of the host, intermediate and untagged ones too."""
+        ids = sorted(set(self.out("Listing the images", "image", "ls", "--all", "--quiet", "--no-trunc").split()))
+        if not ids:
+            return []
+        found: list[dict[str, Any]] = json.loads(self.out("Inspecting the images", "image", "inspect", *ids))
+        return found
+
+    def compose(self, info: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+        """The Compose command of the host, v2 before v1, and its version. Raises QsmrError if there is none.
+
+        ``info`` (``docker info``) names the plugins, which spares the half second that Compose v1 takes to start.
+        """
+        for plugin in (info.get("ClientInfo") or {}).get("Plugins") or []:
+            if plugin.get("Name") == "compose" and not plugin.get("Err"):
+                return ("docker", "compose"), plugin.get("Version", "").lstrip("v")
+        result = self.run(("docker-compose", "version", "--short"), self.environ, DOCKER_TIMEOUT)
+        if result.code:
+            raise QsmrError(
+                "Docker Compose is missing: neither 'docker compose' nor 'docker-compose' works for this user, install it"
+            )
+        return ("docker-compose",), result.out.strip()
+
+    def last_lines(self, container: Container, number: int) -> list[str]:
+        """The container's last log lines, without the secrets of its environment."""
+        result = self.call("logs", "--tail", str(number), container.id)
+        return redact(result.out + result.err, container.env).splitlines()[-number:]
+
+
+def redact(text: str, env: Mapping[str, str]) -> str:
+    """``text`` without the passwords of ``env``: whatever a container or Compose prints, they stay where they are."""
+    for key, value in env.items():
+        if key.endswith("_PASSWORD") and value:
+            text = text.replace(value, "********")
+    return text
+
+
+def disk_free(path: Path) -> int:
+    """Bytes that this user may still write where ``path`` is, or will be."""
+    nearest = next(there for there in (path, *path.parents) if there.exists())
+    found = os.statvfs(nearest)
+    return found.f_bavail * found.f_frsize
+
+
+def explain(result: Result) -> str:
+    """What Docker said, and what to do where the cause is a known one."""
+    words = result.words
+    if result.code == 127:
+        return "Docker is not installed: install it, or add the host to a play with the role docker_engine"
+    if "permission denied" in words.lower() and "sock" in words.lower():
+        return "this user may not use Docker: add the user to the group docker, or set ansible_become in the inventory"
+    if "cannot connect to the docker daemon" in words.lower() or "connection refused" in words.lower():
+        return "the Docker engine does not run: start it (systemctl start docker)"
+    return words
