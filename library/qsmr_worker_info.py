@@ -92,8 +92,9 @@ compose_version:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qsmr.dockercli import Docker, disk_free
+from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostpaths import disk_free
 from ansible.module_utils.qsmr.release import Releases
 
 

@@ -11,7 +11,6 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .errors import QsmrError
@@ -177,7 +176,7 @@ class Docker:
         result = self.run(("docker-compose", "version", "--short"), self.environ, DOCKER_TIMEOUT)
         if result.code:
             raise QsmrError(
-                "Docker Compose is missing: neither 'docker compose' nor 'docker-compose' works for this user, install it"
+                "Docker Compose is missing: neither 'docker compose' nor 'docker-compose' works: install one"
             )
         return ("docker-compose",), result.out.strip()
 
@@ -193,13 +192,6 @@ def redact(text: str, env: Mapping[str, str]) -> str:
         if key.endswith("_PASSWORD") and value:
             text = text.replace(value, "********")
     return text
-
-
-def disk_free(path: Path) -> int:
-    """Bytes that this user may still write where ``path`` is, or will be."""
-    nearest = next(there for there in (path, *path.parents) if there.exists())
-    found = os.statvfs(nearest)
-    return found.f_bavail * found.f_frsize
 
 
 def explain(result: Result) -> str:

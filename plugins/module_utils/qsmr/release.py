@@ -6,13 +6,13 @@ one that runs. Runs on lab hosts: Python 3.9 and the standard library.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import QsmrError
 from .files import write_atomically
+from .hostpaths import why
 
 COMPOSE_FILE = "docker-compose.yml"
 ENV_FILE = "worker.env"
@@ -72,8 +72,11 @@ class Releases:
             return False
 
     def write(self, snapshot_id: str, files: Mapping[str, str]) -> None:
+        """Write a release's files. A release that changes is not current until Compose has taken it up, see ``switch``."""
         directory = self.directory(snapshot_id)
         try:
+            if self.current == snapshot_id:
+                self.link.unlink()
             for parent in (self.root, directory.parent, directory):
                 parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             for name, text in files.items():
@@ -90,21 +93,3 @@ class Releases:
             new.replace(self.link)
         except OSError as error:
             raise QsmrError(f"{self.link} cannot be switched to {snapshot_id}: {why(error)}") from None
-
-
-def why(error: OSError) -> str:
-    """The system's words and what to do about them."""
-    if isinstance(error, PermissionError):
-        return f"permission denied for {error.filename}: make it writable for this user, or set ansible_become"
-    return f"{error.strerror or error}"
-
-
-def unwritable(directory: Path) -> str:
-    """Why ``directory`` cannot be made or written to by this user; empty if it can."""
-    nearest = next(path for path in (directory, *directory.parents) if path.exists())
-    if not nearest.is_dir():
-        return f"{nearest} is not a directory"
-    if os.access(nearest, os.W_OK | os.X_OK):
-        return ""
-    missing = "" if nearest == directory else f"{directory} is missing and "
-    return f"{missing}{nearest} is not writable for this user: give {directory} to the user, or set ansible_become"
