@@ -1,0 +1,79 @@
+"""Who asks: HTTP Basic with user and password or, tried first, a token as the user name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Blueprint, current_app, g, request
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy.exc import IntegrityError
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from .database import reading
+from .schema import users
+
+TOKEN_SECONDS = 600
+
+blueprint = Blueprint("auth", __name__, url_prefix="/rest_api")
+View = TypeVar("View", bound=Callable[..., Any])
+
+# What an unknown user's password is checked against, so that the answer takes as long as for a known one.
+NOBODY = generate_password_hash("")
+
+
+def token_serializer(key: str) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(key, salt="token", signer_kwargs={"digest_method": hashlib.sha512})
+
+
+def login_required(view: View) -> View:
+    """Answer 401 unless the request says who asks; the view finds the user's row in g.user."""
+
+    @wraps(view)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        g.user = _authenticate()
+        if g.user is None:
+            challenge = WWWAuthenticate("basic", {"realm": "Authentication Required"})
+            raise Unauthorized("Unauthorized access", www_authenticate=challenge)
+        return view(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+def _authenticate() -> Row[Any] | None:
+    given = request.authorization
+    if given is None or given.type != "basic" or not given.username:
+        return None
+    try:
+        user_id = current_app.extensions["tokens"].loads(given.username, max_age=TOKEN_SECONDS)["id"]
+        return _find(users.c.id == user_id)
+    except BadSignature:
+        user = _find(users.c.username == given.username)
+        matches = check_password_hash(user.password_hash if user else NOBODY, given.password or "")
+        return user if matches else None
+
+
+def _find(condition: ColumnElement[bool]) -> Row[Any] | None:
+    with reading() as connection:
+        return connection.execute(select(users).where(condition)).one_or_none()
+
+
+def add_user(connection: Connection, username: str, password: str, *, is_admin: bool = False) -> int | None:
+    """Number of the new user, None if the name is taken."""
+    row = {"username": username, "password_hash": generate_password_hash(password), "is_admin": is_admin}
+    try:
+        with connection.begin_nested():
+            return int(connection.execute(users.insert().values(row).returning(users.c.id)).scalar_one())
+    except IntegrityError:
+        return None
+
+
+@blueprint.get("/token")
+@login_required
+def get_token() -> dict[str, Any]:
+    return {"token": current_app.extensions["tokens"].dumps({"id": g.user.id}), "duration": TOKEN_SECONDS}

@@ -1,0 +1,78 @@
+"""What happened in a project by hour, day, month or year."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Blueprint, request
+from sqlalchemy import String, cast, distinct, func, select
+
+from .database import reading
+from .jobs import in_period
+from .projects import find_project
+from .schema import jobs
+from .web import API, link, refuse, time_argument
+
+# How many characters of an ISO time name the period, what completes them to its begin, a step from there that always
+# ends in the next period, and the next finer period.
+PERIODS = {
+    "hourly": (13, ":00:00", timedelta(hours=1), None),
+    "daily": (10, " 00:00:00", timedelta(days=1), "hourly"),
+    "monthly": (7, "-01 00:00:00", timedelta(days=31), "daily"),
+    "yearly": (4, "-01-01 00:00:00", timedelta(days=366), "monthly"),
+}
+COUNTED = {"JobsClaimed": "claimed", "JobsFailed": "failed", "JobsFinished": "finished"}
+
+blueprint = Blueprint("counts", __name__, url_prefix=API)
+
+
+@blueprint.get("/<project>/jobs/count")
+def get_count(version: str, project: str) -> dict[str, Any]:
+    period = request.args.get("period") or "daily"
+    if period not in PERIODS:
+        refuse(f"'period' must be one of {', '.join(PERIODS)}")
+    start, end = time_argument("start"), time_argument("end")
+    return {
+        "Version": version,
+        "Project": project,
+        "PeriodType": period.title(),
+        "Start": request.args.get("start"),
+        "End": request.args.get("end"),
+        "Counts": [
+            {"Period": f"{name}:00" if period == "hourly" else name}
+            | dict.fromkeys(COUNTED, 0)
+            | counts
+            | {"URLS": _links(project, period, name)}
+            for name, counts in sorted(_count(project, PERIODS[period][0], start, end).items())
+        ],
+    }
+
+
+def _count(project: str, length: int, start: datetime | None, end: datetime | None) -> dict[str, dict[str, int]]:
+    """Period -> what was counted in it."""
+    counts: dict[str, dict[str, int]] = {}
+    with reading() as connection:
+        row = find_project(connection, project)
+        for key, status in COUNTED.items() if row else ():
+            time = jobs.c[f"{status}_at"]
+            name = func.substr(cast(time, String), 1, length)
+            query = select(name, func.count(), func.count(distinct(jobs.c.worker)) if status == "claimed" else None)
+            query = in_period(query.where(jobs.c.project_id == row.id), time, start, end).group_by(name)
+            for period, number, workers in connection.execute(query):
+                counts.setdefault(period, {})[key] = number
+                if workers is not None:
+                    counts[period]["ActiveWorkers"] = workers
+    return counts
+
+
+def _links(project: str, period: str, name: str) -> dict[str, str]:
+    length, rest, longest, finer = PERIODS[period]
+    start = datetime.fromisoformat(name + rest)
+    end = datetime.fromisoformat(str(start + longest)[:length] + rest)
+    span = {"start": start.isoformat(), "end": end.isoformat()}
+    links = {f"URL-{key}": link(project, "jobs", status=status, **span) for key, status in COUNTED.items()}
+    links["URL-ActiveWorkers"] = link(project, "workers", **span)
+    if finer:
+        links["URL-Zoom"] = link(project, "jobs", "count", period=finer, **span)
+    return links
