@@ -1,0 +1,104 @@
+"""What the worker keeps in files: its state for `uworker-health`, and the job it owes the job service a report on."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .client import Job
+from .health import STATE_FILE
+
+BEAT_INTERVAL = 5.0  # s
+
+
+class StateFile:
+    """The state that `uworker-health` judges; written when it changes, and at least every few seconds."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / STATE_FILE
+        self._lock = threading.RLock()  # uploads report their contact, too
+        self._written = 0.0
+        self._contact: float | None = None
+        self._service_problem = ""
+        self._problem = "no contact with the job service yet"
+        self.activity = "starting"
+        self._write()
+
+    def set(self, activity: str, problem: str = "") -> None:
+        """Tell what the worker does, and what keeps it from doing its work, if anything does."""
+        with self._lock:
+            changed = (activity, problem) != (self.activity, self._problem)
+            self.activity, self._problem = activity, problem
+            self._write() if changed else self.beat()
+
+    def contact(self, problem: str = "") -> None:
+        """Tell how a call of the job service ended: without a problem, or with this one."""
+        with self._lock:
+            if not problem:
+                self._contact = time.time()
+            changed = problem != self._service_problem
+            self._service_problem = problem
+            self._write() if changed else self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        with self._lock:
+            if time.monotonic() - self._written >= BEAT_INTERVAL:
+                self._write()
+
+    def _write(self) -> None:
+        contact = "never"
+        if self._contact:
+            contact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._contact))
+        self._written = time.monotonic()
+        problem = self._problem or self._service_problem
+        _replace(self._path, {"activity": self.activity, "problem": problem, "contact": contact, "beat": self._written})
+
+
+@dataclass
+class Report:
+    """What the job service must be told about a job: its final status, or AVAILABLE to give the claim back.
+
+    Without an output the job's worker was killed while the job ran.
+    """
+
+    job: Job
+    status: str
+    output: str | None = None
+    seconds: float | None = None
+
+
+class Journal:
+    """The report that is owed, in a file, so that neither an outage nor the worker's death loses it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "job.json"
+        self.owed: Report | None = None
+        try:
+            data = json.loads(self._path.read_text(encoding="utf-8"))
+            self.owed = Report(**{**data, "job": Job(**data["job"])})
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError, KeyError):
+            self._path.unlink()
+
+    def owe(self, report: Report) -> None:
+        """Note what is to be reported if nothing better becomes known."""
+        self.owed = report
+        _replace(self._path, asdict(report))
+
+    def settled(self) -> None:
+        """Forget the report: the job service has it."""
+        self.owed = None
+        self._path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, data: dict[str, Any]) -> None:
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(data), encoding="ascii")
+    new.replace(path)
