@@ -37,11 +37,11 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """The service's own words: the ``error`` of its answer, else the first line that is there."""
+        """The service's own words: the ``error`` of its answer, else the answer as it is."""
         try:
             return str(json.loads(self.text)["error"])
         except (ValueError, KeyError, TypeError):
-            return first_line(self.text)
+            return self.text
 
 
 class JobApi:
@@ -60,7 +60,7 @@ class JobApi:
         read_timeout: float = 180.0,
         connections: int = 10,
     ) -> None:
-        """``root`` is everything up to ``/rest_api``; timeouts are in seconds, ``read_timeout`` for each wait for bytes."""
+        """``root`` is everything up to ``/rest_api``; timeouts in seconds, ``read_timeout`` for each wait for bytes."""
         self.root = root
         self._login = (username or "", password or "") if username else None
         self._timeout = (connect_timeout, read_timeout)
