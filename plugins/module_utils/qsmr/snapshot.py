@@ -1,0 +1,110 @@
+"""Snapshots on disk: one directory that holds all that a worker needs to start.
+
+``qsmr_snapshot_<project>_<yymmdd>[_N]/`` appears whole or not at all, and is never written to again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .archive import file_sha256
+from .errors import QsmrError
+
+FORMAT = 1
+IMAGE_FILE, MANIFEST, SUMS, ENV_FILE = "docker_image", "snapshot.json", "SHA256SUMS", "worker.env"
+COMPOSE_FILE, START_SCRIPT = "docker-compose.yml", "start_worker.sh"
+# Not worker.env: a digest of known lines and one password, readable by all, would let the password be guessed offline.
+SUMMED = (IMAGE_FILE, COMPOSE_FILE, START_SCRIPT, MANIFEST)
+DIRECTORY_NAME = re.compile(r"qsmr_snapshot_(?P<project>[A-Za-z][A-Za-z0-9]*)_(?P<date>\d{6})(?:_(?P<number>\d+))?")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot: its directory and the content of its snapshot.json."""
+
+    directory: Path
+    manifest: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.manifest["snapshot_id"])
+
+    @property
+    def project(self) -> str:
+        return str(self.manifest["project"])
+
+    @property
+    def image_file(self) -> Path:
+        return self.directory / IMAGE_FILE
+
+    def check_image(self) -> None:
+        """Raise QsmrError unless docker_image is what it was, byte for byte.
+
+        All of it is read, each time: seconds, where a build takes minutes. The size would not show damage, the time
+        would not survive copying, and what is handed out from here goes to every host.
+        """
+        archive = self.manifest["archive"]
+        try:
+            size = self.image_file.stat().st_size
+            intact = size == archive["size"] and file_sha256(self.image_file) == archive["sha256"]
+        except OSError as error:
+            raise QsmrError(f"{self.image_file} cannot be read: {error.strerror}") from None
+        if not intact:
+            raise QsmrError(f"{self.image_file} is damaged: its {size} bytes are not those of {SUMS}")
+
+
+def read_snapshot(directory: Path) -> Snapshot:
+    """The snapshot in ``directory``. Raises QsmrError where there is none, or only a part of one.
+
+    Everything but the image is checked against SHA256SUMS; the image by its size only (``check_image`` reads it all).
+    """
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise QsmrError(
+                f"{directory} has snapshot format {manifest['format']}, not {FORMAT}: build the snapshot again"
+            )
+        lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
+        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        wrong = [name for name in SUMMED if name != IMAGE_FILE and sums[name] != file_sha256(directory / name)]
+        if sums[IMAGE_FILE] != manifest["archive"]["sha256"]:
+            wrong.append(SUMS)
+        if (directory / IMAGE_FILE).stat().st_size != manifest["archive"]["size"]:
+            wrong.append(IMAGE_FILE)
+        (directory / ENV_FILE).stat()
+    except FileNotFoundError as error:
+        raise QsmrError(f"{directory} is not a whole snapshot: {Path(error.filename).name} is missing") from None
+    except OSError as error:
+        raise QsmrError(f"{directory} cannot be read: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError):
+        raise QsmrError(f"{directory} is not a whole snapshot: {MANIFEST} or {SUMS} is damaged") from None
+    if wrong:
+        raise QsmrError(f"{directory} is not what was built: {', '.join(wrong)} changed since")
+    return Snapshot(directory, manifest)
+
+
+def find_snapshots(directory: Path) -> tuple[list[Snapshot], list[str]]:
+    """All whole snapshots in ``directory``, newest first, and a line for each that is not whole."""
+    found: list[Snapshot] = []
+    faults: list[str] = []
+    for path in sorted(directory.glob("qsmr_snapshot_*/")):
+        if DIRECTORY_NAME.fullmatch(path.name):
+            try:
+                found.append(read_snapshot(path))
+            except QsmrError as error:
+                faults.append(str(error))
+    return sorted(found, key=_age, reverse=True), faults
+
+
+def newest_snapshot(directory: Path, project: str) -> Snapshot | None:
+    """The newest whole snapshot of a project in ``directory``."""
+    return next((snapshot for snapshot in find_snapshots(directory)[0] if snapshot.project == project), None)
+
+
+def _age(snapshot: Snapshot) -> tuple[str, str, int]:
+    name = DIRECTORY_NAME.fullmatch(snapshot.directory.name)
+    return (snapshot.manifest["created"], name["date"] if name else "", int(name["number"] or 1) if name else 0)
