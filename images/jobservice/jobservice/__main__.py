@@ -13,6 +13,7 @@ from .settings import Settings, SettingsError, read
 
 
 def main() -> None:
+    os.umask(0o077)  # the database holds password hashes
     try:
         _prepare(Settings.from_environment())
         command = [

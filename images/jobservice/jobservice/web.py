@@ -47,26 +47,27 @@ def json_object() -> dict[str, Any]:
 
 
 def clean_text(value: Any, field: str, limit: int = sys.maxsize) -> str | None:
-    """Text that every database stores; numbers become text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    if value is None:
-        return None
+    """Text that every database stores; numbers become text, None stays."""
     if not isinstance(value, str):
-        refuse(f"Expected string in field '{field}'")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            refuse(f"Expected string in field '{field}'")
+        value = str(value)
     if len(value) > limit:
         refuse(f"Field '{field}' is longer than {limit} characters")
-    if "\0" in value or not value.isascii() and _has_surrogate(value):
+    if "\0" in value or not (value.isascii() or _is_unicode(value)):
         refuse(f"Field '{field}' has characters that cannot be stored")
     return value
 
 
-def _has_surrogate(value: str) -> bool:
+def _is_unicode(value: str) -> bool:
+    """False with half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        return True
-    return False
+        return False
+    return True
 
 
 def utcnow() -> datetime:
