@@ -60,6 +60,6 @@ def ozone_truth(scanid: int, altitude: Array) -> Array:
     wave = 0.10 * np.sin(2 * latitude) ** 2 * np.cos(longitude + altitude / 12e3)
     rng = np.random.default_rng(scanid)
     centres = np.arange(12e3, 80e3, 8e3)
-    bumps = rng.normal(0.0, 0.15, centres.size) @ np.exp(-(((altitude - centres[:, None]) / 6e3) ** 2))
+    bumps = rng.normal(0.0, 0.25, centres.size) @ np.exp(-(((altitude - centres[:, None]) / 6e3) ** 2))
     # exp keeps the mixing ratio above zero whatever the disturbances add up to.
     return climatology(altitude, where.latitude) * np.exp(season + wave + bumps)
