@@ -27,7 +27,7 @@ def find_project(connection: Connection, name: str, *, lock: bool = False) -> Ro
     return connection.execute(query.with_for_update() if lock else query).one_or_none()
 
 
-def make_project(connection: Connection, name: str, **values: Any) -> Row[Any]:
+def make_project(connection: Connection, name: str, /, **values: Any) -> Row[Any]:
     """The new project's row, locked; the existing one's if somebody else was faster."""
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     row = {"project": name, "name": name, "created_at": utcnow().replace(microsecond=0), "created_by": g.user.username}
