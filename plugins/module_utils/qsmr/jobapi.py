@@ -16,6 +16,8 @@ import requests
 from .errors import QsmrError
 
 Job = Mapping[str, Any]
+# The service, or what stands before it, has too much to do.
+BUSY = (408, 425, 429)
 
 
 class JobApiError(QsmrError):
@@ -25,6 +27,11 @@ class JobApiError(QsmrError):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same request may be answered better later."""
+        return self.status is None or not 300 <= self.status < 500 or self.status in BUSY
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class JobApi:
                 return None
             raise
 
-    def put_project(self, name: str, **fields: object) -> None:
+    def put_project(self, name: str, /, **fields: object) -> None:
         """Create or update the project. Give a field: an update without one is an error of the service."""
         self._authorised("PUT", f"/v4/{name}", fields)
 

@@ -1,0 +1,266 @@
+"""Makes the job service have every job of a list: compares, sends what is missing, and asks whether it is there.
+
+"Added" means that the service lists it. Whatever is killed and whenever, running it again leads to the same end: what
+is sent is recorded in the ledger first, and what got no answer is asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import QsmrError
+from .jobapi import JobApi, JobApiError
+from .jobdoc import JobMaker
+from .ledger import Counts, Fault, Ledger, Outcome, Scan, run_lock
+from .progress import Progress
+from .sender import Sender, Stopped
+
+MOST_SHOWN = 20
+_LARGEST_NUMBER = 2**63 - 1
+_JOB_ID = re.compile(r"([1-9][0-9]{0,8}):([1-9][0-9]{0,18})")
+# A service that does not answer the first question is down or not where it is said to be: no use in waiting long.
+_FIRST_PATIENCE = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. In check mode ``counts.added`` is what would be added, and nothing remains."""
+
+    counts: Counts
+    new_project: bool = False
+    repeated: int = 0
+    """Rows that name a scan again."""
+    gone: int = 0
+    """Jobs that were added before, and that the service had no more."""
+    retries: int = 0
+    stopped: str = ""
+    """Why the run ended early."""
+    faults: list[Fault] = field(default_factory=list)
+    """The first jobs of the list that are not there."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the service has something that it did not have before."""
+        return bool(self.counts.added or self.new_project)
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is a job of the list that the service does not have."""
+        return bool(self.stopped or self.counts.conflict or self.counts.refused or self.counts.remain)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How the service describes the project: ``mark`` changes when jobs come or go, but not when they are worked on."""
+
+    jobs: int | None
+    mark: str | None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> _Seen:
+        states = record.get("JobStates")
+        jobs = sum(states.values()) if isinstance(states, dict) else None
+        facts = [record.get(key) for key in ("CreatedAt", "NrJobsAdded", "LastJobAddedAt")]
+        return cls(jobs, json.dumps([jobs, *facts]) if jobs is not None and None not in facts[:2] else None)
+
+
+class Adding:
+    """One run for one project."""
+
+    def __init__(
+        self,
+        api: JobApi,
+        make: JobMaker,
+        project: str,
+        directory: Path,
+        connections: int = 4,
+        patience: float = 300.0,
+    ) -> None:
+        """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble."""
+        self._api = api
+        self._make = make
+        self._project = project
+        self._directory = directory
+        self._connections = connections
+        self._patience = patience
+        self._progress = Progress(None, project)
+
+    def run(self, scans: Iterable[tuple[int, int, int]], check: bool = False) -> Result:
+        """Add the jobs of ``scans``: frequency mode, scan id, and row in the user's list, which messages name.
+
+        With ``check`` nothing is sent or written. Raises QsmrError if nothing could be done at all.
+        """
+        with ExitStack() as stack:
+            if not check:
+                stack.enter_context(run_lock(self._directory))
+                self._progress = Progress(self._directory / "progress.json", self._project)
+            ledger = Ledger(self._directory, self._make.digest, throwaway=check)
+            stack.callback(ledger.close)
+            try:
+                result = self._run(ledger, scans, check)
+            except BaseException as error:
+                self._progress.say("failed")
+                if isinstance(error, sqlite3.Error):
+                    raise QsmrError(
+                        f"The ledger in {self._directory} cannot be used: {error}; check the disk"
+                    ) from None
+                raise
+            self._progress.say("failed" if result.failed else "done")
+            return result
+
+    def _run(self, ledger: Ledger, scans: Iterable[tuple[int, int, int]], check: bool) -> Result:
+        repeated = ledger.want(scans)
+        for scan in ledger.largest():
+            self._make.check_lengths(*scan)
+
+        self._progress.say("asking", total=ledger.wanted())
+        patience = min(self._patience, _FIRST_PATIENCE)
+        before = self._look(patience)
+        gone = 0
+        if before is None:
+            gone = ledger.reconcile([])
+        elif not self._known(ledger, before):
+            gone = self._compare(ledger, patience)
+        planned, new = ledger.plan()
+        if check:
+            counts = ledger.counts()
+            there = counts.wanted - counts.conflict - new
+            return Result(Counts(counts.wanted, new, there, counts.conflict), before is None, repeated, gone)
+        if not planned and before:
+            ledger.agree(before.mark)
+            return Result(ledger.counts(), repeated=repeated, gone=gone, faults=ledger.faults(MOST_SHOWN))
+
+        if before is None:
+            self._patiently(lambda: self._api.put_project(self._project, name=self._project), patience)
+        sender = Sender(self._api, self._project, self._make, self._patience)
+        stopped, unsure = self._send_all(ledger, sender)
+        if not stopped:
+            self._confirm(ledger, before.jobs if before else 0, unsure)
+        faults = ledger.faults(MOST_SHOWN)
+        return Result(ledger.counts(), before is None, repeated, gone, sender.retries, stopped, faults)
+
+    def _known(self, ledger: Ledger, seen: _Seen) -> bool:
+        """Whether the ledger tells what the service lists: nothing came or went, and it is all ours or all there."""
+        if seen.jobs == 0:
+            return ledger.added() == 0
+        return ledger.agrees_with(seen.mark) and (seen.jobs == ledger.added() or ledger.unknown() == 0)
+
+    def _send_all(self, ledger: Ledger, sender: Sender) -> tuple[str, bool]:
+        """Send what is planned. Returns why that ended early, and whether only the service's list tells the outcome."""
+        pace = _Pace()
+        place, stopped, unsure = 0, "", False
+        counts = ledger.counts()
+        done = counts.were_there + counts.conflict
+        under_way: dict[Future[list[Outcome]], tuple[int, float]] = {}
+        with ThreadPoolExecutor(self._connections) as threads, _halting(sender):
+            while True:
+                # The first batch goes alone: the service makes the project's table, and we learn how it wants its jobs.
+                while not stopped and len(under_way) < (self._connections if sender.settled else 1):
+                    place, batch = ledger.batch(place, min(pace.size, sender.largest or pace.size))
+                    if not batch:
+                        break
+                    ledger.intend(batch)
+                    under_way[threads.submit(sender.send, batch)] = (len(batch), time.monotonic())
+                self._progress.say("adding", done=done, retries=sender.retries)
+                if not under_way:
+                    return stopped, unsure
+                for answered in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                    size, since = under_way.pop(answered)
+                    try:
+                        outcomes = answered.result()
+                    except Stopped as why:
+                        stopped = str(why)
+                        continue
+                    ledger.record(outcomes)
+                    pace.follow(size, time.monotonic() - since)
+                    unsure = unsure or any(outcome.state == "exists" for outcome in outcomes)
+                    done += size
+
+    def _confirm(self, ledger: Ledger, jobs_before: int | None, unsure: bool) -> None:
+        """Ask the service whether what it took is there: its number of jobs tells, and if not, its list."""
+        self._progress.say("checking")
+        after = self._look(self._patience)
+        expected = None if jobs_before is None or unsure else jobs_before + ledger.counts().added
+        if after is None or after.jobs is None or after.jobs != expected:
+            self._compare(ledger, self._patience)
+        ledger.agree(after.mark if after else None)
+
+    def _look(self, patience: float) -> _Seen | None:
+        """The project as the service describes it; None if there is none."""
+        try:
+            record = self._patiently(lambda: self._api.project(self._project), patience)
+        except JobApiError as error:
+            if error.status != 500:
+                raise
+            # One job with a null status is enough for that (REST contract v4, section 4); the list of jobs still works.
+            return _Seen(None, None)
+        return None if record is None else _Seen.of(record)
+
+    def _compare(self, ledger: Ledger, patience: float) -> int:
+        """Compare the ledger with the service's list; returns how many jobs are gone."""
+        return self._patiently(lambda: ledger.reconcile(self._listed()), patience)
+
+    def _listed(self) -> Iterator[tuple[int, int, str | None]]:
+        for job in self._api.each_job(self._project):
+            name = _JOB_ID.fullmatch(str(job.get("Id")))
+            if name and (scan := Scan(int(name[1]), int(name[2]))).scan_id <= _LARGEST_NUMBER:
+                yield (*scan, self._difference(scan, job.get("URLS") or {}))
+
+    def _difference(self, scan: Scan, urls: dict[str, str | None]) -> str | None:
+        """How a listed job differs from ours, as far as the service shows it: never its target."""
+        ours = self._make.source_url(*scan), self._make.view_result_url(*scan)
+        theirs = urls.get("URL-Input"), urls.get("URL-Result")
+        for name, own, other in zip(("source_url", "view_result_url"), ours, theirs, strict=True):
+            if own and other and own != other:
+                return f"its {name} is {other}, ours {own}"
+        return None
+
+    def _patiently(self, call: Callable[[], T], patience: float) -> T:
+        """The result of a request that may be repeated; the last error after so many seconds of trouble."""
+        pause, end = 0.5, time.monotonic() + patience
+        while True:
+            try:
+                return call()
+            except JobApiError as error:
+                wait_for = error.retry_after or pause
+                if not error.temporary or time.monotonic() + wait_for > end:
+                    raise
+                time.sleep(wait_for)
+                pause *= 2
+
+
+class _Pace:
+    """How many jobs a request holds: as many as the service deals with in about a second."""
+
+    _SMALLEST, _LARGEST = 20, 5000
+    _SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self.size = 500
+
+    def follow(self, size: int, seconds: float) -> None:
+        """Learn from a request; one that was slow counts at once, a fast one only if it was full."""
+        fitting = int(size * self._SECONDS / max(seconds, 0.001))
+        if fitting < self.size or size == self.size:
+            self.size = min(max(fitting, self.size // 2, self._SMALLEST), self.size * 2, self._LARGEST)
+
+
+@contextmanager
+def _halting(sender: Sender) -> Iterator[None]:
+    """Don't wait for threads that send when the run is broken off."""
+    try:
+        yield
+    except BaseException:
+        sender.halt()
+        raise

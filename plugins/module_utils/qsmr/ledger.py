@@ -1,0 +1,323 @@
+"""The ledger: what is known of every job of a project, on disk before and after each request, whatever dies.
+
+A job's document follows from its frequency mode, its scan id and the recipe (roots, Odin project, secret, API version,
+cipher), so the recipe's digest stands for the payload: no document, token or secret is kept here.
+
+States of a job::
+
+    sending   it is or was about to be sent, and no answer is known
+    added     the service has it, with this recipe's document
+    exists    the service has a job with this id; an old service that does not say with which document
+    conflict  the service has a job with this id and another document
+    refused   the service does not take it
+    gone      it was added, and the service has it no more
+
+The ledger may be deleted: the next run asks the service again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import QsmrError
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE recipe (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE);
+CREATE TABLE job (
+    freq_mode INTEGER NOT NULL,
+    scan_id INTEGER NOT NULL,
+    recipe INTEGER NOT NULL REFERENCES recipe (id),
+    state TEXT NOT NULL CHECK (state IN ('sending', 'added', 'exists', 'conflict', 'refused', 'gone')),
+    attempts INTEGER NOT NULL,
+    answer TEXT NOT NULL,
+    changed INTEGER NOT NULL,  -- seconds since 1970
+    PRIMARY KEY (freq_mode, scan_id)
+) WITHOUT ROWID;
+-- How the service described the project when it and the ledger were last seen to agree on what is added.
+CREATE TABLE agreed (only INTEGER PRIMARY KEY CHECK (only = 1), service TEXT NOT NULL);
+"""
+# What a run compares lies in SQLite's temporary file, so that a million scans need no memory.
+_TEMPORARY = """
+CREATE TEMP TABLE wanted (
+    freq_mode INTEGER NOT NULL, scan_id INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (freq_mode, scan_id)
+) WITHOUT ROWID;
+CREATE TEMP TABLE listed (
+    freq_mode INTEGER NOT NULL, scan_id INTEGER NOT NULL, differs TEXT, PRIMARY KEY (freq_mode, scan_id)
+) WITHOUT ROWID;
+CREATE TEMP TABLE todo (
+    place INTEGER PRIMARY KEY, freq_mode INTEGER NOT NULL, scan_id INTEGER NOT NULL, existed INTEGER NOT NULL,
+    UNIQUE (freq_mode, scan_id)
+);
+"""
+
+
+class Scan(NamedTuple):
+    """One scan in one frequency mode: what a job is about."""
+
+    freq_mode: int
+    scan_id: int
+
+    def __str__(self) -> str:
+        return f"{self.freq_mode}:{self.scan_id}"
+
+
+class Outcome(NamedTuple):
+    """What became of a job that was sent: its new state and the service's words."""
+
+    scan: Scan
+    state: str
+    answer: str
+
+
+class Fault(NamedTuple):
+    """A wanted job that is not there: its row in the user's list, its state, and the last that was said of it."""
+
+    row: int
+    scan: Scan
+    state: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What has become of the wanted jobs; ``remain`` were not sent or got no answer."""
+
+    wanted: int
+    added: int = 0
+    were_there: int = 0
+    conflict: int = 0
+    refused: int = 0
+    remain: int = 0
+
+
+@contextmanager
+def run_lock(directory: Path) -> Iterator[None]:
+    """Hold the project whose state is in ``directory`` for one run; QsmrError says who has it.
+
+    The lock is the kernel's: a process that dies, however it dies, gives it back.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / "lock").open("a+")
+    except OSError as error:
+        raise QsmrError(f"{directory} cannot be written: {error.strerror}; check qsmr_state_dir") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise QsmrError(
+                f"Jobs of this project are being added by {holder} (state in {directory}): wait until that run ends"
+            ) from None
+        file.truncate(0)
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
+        file.write(f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}, since {since}\n")
+        file.flush()
+        yield
+
+
+class Ledger:
+    """The ledger of one project, opened for the jobs of one recipe."""
+
+    def __init__(self, directory: Path, recipe: str, throwaway: bool = False) -> None:
+        """Open the ledger in ``directory``, making it if need be.
+
+        ``recipe`` is the digest of what the jobs' documents are made of. A ``throwaway`` ledger is a copy that starts
+        with what the real one knows, and leaves no trace.
+        """
+        path = directory / "ledger.sqlite"
+        try:
+            if throwaway:
+                self._sql = sqlite3.connect("", isolation_level=None)
+                if path.exists():
+                    with sqlite3.connect(path) as real:
+                        real.backup(self._sql)
+            else:
+                self._sql = sqlite3.connect(path, timeout=30, isolation_level=None)
+                self._sql.execute("PRAGMA journal_mode = WAL")
+                self._sql.execute("PRAGMA synchronous = FULL")
+            self._make_tables(recipe)
+        except (OSError, sqlite3.Error) as error:
+            raise QsmrError(
+                f"The ledger {path} cannot be used: {error}; check qsmr_state_dir, or move the file away to begin anew"
+            ) from None
+
+    def _make_tables(self, recipe: str) -> None:
+        with self._transaction():
+            version = self._count("PRAGMA user_version")
+            if version > _SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"a newer qsmr-fleet wrote it (format {version}, not {_SCHEMA_VERSION})")
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._sql.execute(statement)
+                self._sql.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            self._sql.execute("INSERT OR IGNORE INTO recipe (digest) VALUES (?)", [recipe])
+        self._recipe = self._count("SELECT id FROM recipe WHERE digest = ?", recipe)
+        self._sql.executescript(_TEMPORARY)
+
+    def close(self) -> None:
+        """Close the file; whatever was recorded is on disk already."""
+        self._sql.close()
+
+    def want(self, scans: Iterable[tuple[int, int, int]]) -> int:
+        """Take in the wanted jobs as (frequency mode, scan id, row in the user's list); returns how many come again."""
+        rows = 0
+
+        def counted() -> Iterator[tuple[int, int, int]]:
+            nonlocal rows
+            for scan in scans:
+                rows += 1
+                yield scan
+
+        with self._transaction():
+            self._sql.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", counted())
+        return rows - self.wanted()
+
+    def wanted(self) -> int:
+        """How many different jobs are wanted."""
+        return self._count("SELECT count(*) FROM wanted")
+
+    def largest(self) -> list[Scan]:
+        """The largest scan id of each wanted frequency mode."""
+        return [Scan(*row) for row in self._sql.execute("SELECT freq_mode, max(scan_id) FROM wanted GROUP BY 1")]
+
+    def agrees_with(self, service: str | None) -> bool:
+        """Whether the service describes the project as it did when it and the ledger last agreed."""
+        return bool(self._count("SELECT count(*) FROM agreed WHERE service = ?", service))
+
+    def agree(self, service: str | None) -> None:
+        """Remember how the service describes the project now that both agree; None if they are about not to."""
+        with self._transaction():
+            self._sql.execute("DELETE FROM agreed")
+            self._sql.execute("INSERT INTO agreed SELECT 1, ?1 WHERE ?1 IS NOT NULL", [service])
+
+    def added(self) -> int:
+        """How many jobs of the project are added, wanted or not."""
+        return self._count("SELECT count(*) FROM job WHERE state = 'added'")
+
+    def unknown(self) -> int:
+        """How many wanted jobs are not known to be added."""
+        return self._count(
+            """SELECT count(*) FROM wanted LEFT JOIN job USING (freq_mode, scan_id)
+               WHERE state IS NOT 'added' OR recipe != ?""",
+            self._recipe,
+        )
+
+    def reconcile(self, listed: Iterable[tuple[int, int, str | None]]) -> int:
+        """Compare with all that the service lists, as (frequency mode, scan id, how it differs from this recipe's job).
+
+        Returns how many jobs are gone: added, but not listed, or listed as something else.
+        """
+        with self._transaction():
+            self._sql.execute("DELETE FROM listed")
+            self._sql.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?)", listed)
+        with self._transaction():
+            now = int(time.time())
+            self._sql.execute(
+                """UPDATE job SET changed = ?, answer = coalesce(differs, answer),
+                       state = CASE WHEN differs IS NULL THEN 'added' ELSE 'conflict' END
+                   FROM listed WHERE state = 'exists' AND recipe = ?
+                   AND (listed.freq_mode, listed.scan_id) = (job.freq_mode, job.scan_id)""",
+                [now, self._recipe],
+            )
+            return self._sql.execute(
+                """UPDATE job SET changed = ?, state = 'gone', answer = 'the service does not list it'
+                   WHERE state IN ('added', 'exists') AND NOT EXISTS (
+                       SELECT 1 FROM listed WHERE (freq_mode, scan_id) = (job.freq_mode, job.scan_id)
+                       AND (differs IS NULL OR job.recipe != ?))""",
+                [now, self._recipe],
+            ).rowcount
+
+    def plan(self) -> tuple[int, int]:
+        """Decide what is to be sent: what is not known to be added.
+
+        Returns how many jobs that are, and how many of them the service does not have. What it has is sent to learn
+        whether it is the same, unless it was listed as different: that is a conflict.
+        """
+        with self._transaction():
+            self._sql.execute(
+                """INSERT INTO job SELECT freq_mode, scan_id, ?1, 'conflict', 0, differs, ?2
+                   FROM wanted JOIN listed USING (freq_mode, scan_id) WHERE differs IS NOT NULL
+                   ON CONFLICT DO UPDATE SET recipe = ?1, state = 'conflict', answer = excluded.answer, changed = ?2""",
+                [self._recipe, int(time.time())],
+            )
+            self._sql.execute(
+                """INSERT INTO todo (freq_mode, scan_id, existed)
+                   SELECT freq_mode, scan_id, listed.scan_id IS NOT NULL OR state IS 'added'
+                   FROM wanted LEFT JOIN job USING (freq_mode, scan_id) LEFT JOIN listed USING (freq_mode, scan_id)
+                   WHERE (state IS NOT 'added' OR recipe != ?) AND differs IS NULL ORDER BY row""",
+                [self._recipe],
+            )
+        return self._count("SELECT count(*) FROM todo"), self._count("SELECT count(*) FROM todo WHERE NOT existed")
+
+    def batch(self, after: int, size: int) -> tuple[int, list[Scan]]:
+        """The next jobs to be sent, in the order of the list, and the place to go on after."""
+        rows = self._sql.execute(
+            "SELECT place, freq_mode, scan_id FROM todo WHERE place > ? ORDER BY place LIMIT ?", [after, size]
+        ).fetchall()
+        return rows[-1][0] if rows else after, [Scan(*row[1:]) for row in rows]
+
+    def intend(self, scans: Sequence[Scan]) -> None:
+        """Record that these jobs are about to be sent."""
+        with self._transaction():
+            self._sql.executemany(
+                """INSERT INTO job VALUES (?1, ?2, ?3, 'sending', 1, '', ?4) ON CONFLICT DO UPDATE
+                   SET recipe = ?3, state = 'sending', attempts = attempts + 1, answer = '', changed = ?4""",
+                [(*scan, self._recipe, int(time.time())) for scan in scans],
+            )
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Record what became of jobs that were sent."""
+        with self._transaction():
+            self._sql.executemany(
+                "UPDATE job SET state = ?, answer = ?, changed = ? WHERE (freq_mode, scan_id) = (?, ?)",
+                [(outcome.state, outcome.answer, int(time.time()), *outcome.scan) for outcome in outcomes],
+            )
+
+    def counts(self) -> Counts:
+        """What has become of the wanted jobs."""
+        rows = self._sql.execute(
+            """SELECT CASE WHEN state IN ('conflict', 'refused') THEN state
+                           WHEN state IS NOT 'added' OR recipe != ? THEN 'remain'
+                           WHEN existed IS 0 THEN 'added' ELSE 'were_there' END, count(*)
+               FROM wanted LEFT JOIN job USING (freq_mode, scan_id) LEFT JOIN todo USING (freq_mode, scan_id)
+               GROUP BY 1""",
+            [self._recipe],
+        )
+        return Counts(self.wanted(), **dict(rows.fetchall()))
+
+    def faults(self, most: int) -> list[Fault]:
+        """The wanted jobs that are not added, in the order of the list, at most so many."""
+        rows = self._sql.execute(
+            """SELECT row, freq_mode, scan_id, coalesce(state, ''), coalesce(answer, '')
+               FROM wanted LEFT JOIN job USING (freq_mode, scan_id)
+               WHERE state IS NOT 'added' OR recipe != ? ORDER BY row LIMIT ?""",
+            [self._recipe, most],
+        )
+        return [Fault(row, Scan(mode, scan), state, answer) for row, mode, scan, state, answer in rows]
+
+    def _count(self, query: str, *values: object) -> int:
+        return int(self._sql.execute(query, values).fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._sql.execute("ROLLBACK")
+            raise
+        self._sql.execute("COMMIT")
