@@ -103,6 +103,10 @@ class JobService:
         self._contact = contact
         self._timeout = timeout
         self._session = requests.Session()
+        # Proxies and certificates of the environment, looked up once: per call it costs more than the call itself.
+        environment = self._session.merge_environment_settings(root, {}, None, None, None)
+        self._session.proxies, self._session.verify = environment["proxies"], environment["verify"]
+        self._session.trust_env = False
 
     def fetch(self) -> Job | None:
         """Return a job that can be claimed, None if there is none. Makes one try only.

@@ -80,7 +80,7 @@ class Worker:
             self._state.set("idle")
             return random.uniform(*IDLE_WAIT)  # noqa: S311 - no secret
         self._state.set(f"working on job {job.id}")
-        self._journal.owe(Report(job, "AVAILABLE"))
+        self._journal.begin(job)
         if not self._service.claim(job):
             self._journal.settled()
             return self._lost_races.next()
@@ -104,7 +104,7 @@ class Worker:
         if report is None:
             return self._give_back(job, "the worker stops")
         log.info("Job %s: %s after %.3f s", job.id, report.status, report.seconds)
-        self._journal.owe(report)
+        self._journal.owed = report
         self._settle()
         return None
 
@@ -113,7 +113,6 @@ class Worker:
         if self._stop.requested:
             return None
         self._service.set_status(job, "STARTED")
-        self._journal.owe(Report(job, "FAILED"))
         if not job.source:
             output.add("EXECUTOR", "The job has no source URL")
             return Report(job, "FAILED", output.text(), 0.0)
@@ -144,7 +143,7 @@ class Worker:
 
     def _give_back(self, job: Job, why: str) -> None:
         log.warning("Job %s: given back: %s", job.id, why)
-        self._journal.owe(Report(job, "AVAILABLE"))
+        self._journal.owed = Report(job, "AVAILABLE")
         if self._stop.requested:
             self._stop.deadline = time.monotonic() + GIVE_BACK_TIME
         self._settle()
@@ -158,6 +157,7 @@ class Worker:
             self._report(report)
         except ServiceError as error:
             if error.transient:
+                self._journal.save()
                 raise
             log.error("Job %s: the job service doesn't take status %s: %s", report.job.id, report.status, error)
         self._journal.settled()

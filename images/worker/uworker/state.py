@@ -16,7 +16,7 @@ BEAT_INTERVAL = 5.0  # s
 
 
 class StateFile:
-    """The state that `uworker-health` judges; written when it changes, and at least every few seconds."""
+    """The state that `uworker-health` judges; written when a problem comes or goes, and at least every few seconds."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / STATE_FILE
@@ -31,7 +31,7 @@ class StateFile:
     def set(self, activity: str, problem: str = "") -> None:
         """Tell what the worker does, and what keeps it from doing its work, if anything does."""
         with self._lock:
-            changed = (activity, problem) != (self.activity, self._problem)
+            changed = problem != self._problem
             self.activity, self._problem = activity, problem
             self._write() if changed else self.beat()
 
@@ -73,7 +73,10 @@ class Report:
 
 
 class Journal:
-    """The report that is owed, in a file, so that neither an outage nor the worker's death loses it."""
+    """The report that is owed, also in a file, so that neither an outage nor the worker's death loses it.
+
+    The file says what the next worker of this container has to report, `owed` what this one has to.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "job.json"
@@ -86,10 +89,15 @@ class Journal:
         except (ValueError, TypeError, KeyError):
             self._path.unlink()
 
-    def owe(self, report: Report) -> None:
-        """Note what is to be reported if nothing better becomes known."""
-        self.owed = report
-        _replace(self._path, asdict(report))
+    def begin(self, job: Job) -> None:
+        """Note the job before it is claimed: until more is known it is to be given back, or failed by a kill."""
+        _replace(self._path, asdict(Report(job, "FAILED")))
+        self.owed = Report(job, "AVAILABLE")
+
+    def save(self) -> None:
+        """Note in the file what is owed, as it can't be reported now."""
+        if self.owed:
+            _replace(self._path, asdict(self.owed))
 
     def settled(self) -> None:
         """Forget the report: the job service has it."""
