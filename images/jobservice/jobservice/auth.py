@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from flask import Blueprint, current_app, g, request
+from flask import Blueprint, abort, current_app, g, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import ColumnElement, Connection, Row, select
 from sqlalchemy.exc import IntegrityError
@@ -43,6 +43,18 @@ def login_required(view: View) -> View:
         return view(*args, **kwargs)
 
     return checked  # type: ignore[return-value]
+
+
+def admin_required(view: View) -> View:
+    """As login_required, and 403 for anybody but the administrator."""
+
+    @wraps(view)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if not g.user.is_admin:
+            abort(403, "Only the administrator may do this")
+        return view(*args, **kwargs)
+
+    return login_required(checked)  # type: ignore[return-value]
 
 
 def _authenticate() -> Row[Any] | None:

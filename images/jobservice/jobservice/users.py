@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, g, request
+from flask import Blueprint, Response, abort, request
 from sqlalchemy import delete, select
 
-from .auth import add_user, login_required
+from .auth import add_user, admin_required
 from .database import reading, writing
 from .schema import users
 from .web import clean_text, json_object, refuse
@@ -17,14 +17,8 @@ MAX_USER_NAME = 32
 blueprint = Blueprint("users", __name__, url_prefix="/rest_api/admin/users")
 
 
-@blueprint.before_request
-@login_required
-def admin_only() -> None:
-    if not g.user.is_admin:
-        abort(403, "Only the administrator may do this")
-
-
 @blueprint.post("")
+@admin_required
 def post_user() -> tuple[dict[str, Any], int, dict[str, str]]:
     body = json_object()
     username = clean_text(body.get("username"), "username", MAX_USER_NAME)
@@ -39,6 +33,7 @@ def post_user() -> tuple[dict[str, Any], int, dict[str, str]]:
 
 
 @blueprint.get("/<int:user_id>")
+@admin_required
 def get_user(user_id: int) -> dict[str, str]:
     with reading() as connection:
         username = connection.scalar(select(users.c.username).where(users.c.id == user_id))
@@ -48,6 +43,7 @@ def get_user(user_id: int) -> dict[str, str]:
 
 
 @blueprint.delete("/<int:user_id>")
+@admin_required
 def delete_user(user_id: int) -> Response:
     with writing() as connection:
         if not connection.execute(delete(users).where(users.c.id == user_id)).rowcount:
