@@ -321,14 +321,10 @@ def _retry_after(response: requests.Response) -> float:
 
 def _reason(error: BaseException) -> str:
     """Return the innermost reason of a failed request in a few words."""
-    reason = str(error) or type(error).__name__
-    for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror
-        elif isinstance(cause, TimeoutError):
-            reason = "time out"
     if isinstance(error, requests.Timeout):
-        reason = "no answer in time"
+        return "no answer in time"
+    *_, cause = _causes(error)
+    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return " ".join(reason.split())[:200]
 
 
