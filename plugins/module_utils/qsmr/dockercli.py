@@ -158,8 +158,8 @@ class Docker:
         return found[0] if found else None
 
     def images(self) -> list[dict[str, Any]]:
-        """Every image of the host, intermediate and untagged ones too."""
-        ids = sorted(set(self.out("Listing the images", "image", "ls", "--all", "--quiet", "--no-trunc").split()))
+        """Every image of the host, untagged ones too. What a build left between two steps is part of another one."""
+        ids = sorted(set(self.out("Listing the images", "image", "ls", "--quiet", "--no-trunc").split()))
         if not ids:
             return []
         found: list[dict[str, Any]] = json.loads(self.out("Inspecting the images", "image", "inspect", *ids))

@@ -40,6 +40,7 @@ class Releases:
     def __init__(self, host_dir: Path, project: str) -> None:
         self.root = host_dir / project
         self.link = self.root / "current"
+        self.incoming = self.root / "incoming"
 
     def directory(self, snapshot_id: str) -> Path:
         return self.root / "releases" / snapshot_id
@@ -72,7 +73,7 @@ class Releases:
             return False
 
     def write(self, snapshot_id: str, files: Mapping[str, str]) -> None:
-        """Write a release's files. A release that changes is not current until Compose has taken it up, see ``switch``."""
+        """Write a release's files. One that changes is not current until Compose has taken it up, see ``switch``."""
         directory = self.directory(snapshot_id)
         try:
             if self.current == snapshot_id:

@@ -1,0 +1,179 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The workers of a project on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qsmr_worker
+short_description: Have the workers of a snapshot run on a host, healthy
+version_added: "0.1.0"
+description:
+  - Compares the release, the image, the environment and the containers on the host with what should be there, does what
+    differs by Docker Compose (v1 or v2), and waits until every worker is healthy.
+  - The image must be on the host, see M(qsmr_image).
+options:
+  state:
+    description: V(absent) stops the workers, each after its job at hand, and removes them and the project's releases.
+    type: str
+    choices: [present, absent]
+    default: present
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+  compose_project:
+    description: Name of the Compose project that the workers belong to.
+    type: str
+    required: true
+  host_dir:
+    description: Directory on the host that holds C(<project>/releases) and C(<project>/current).
+    type: path
+    required: true
+  snapshot:
+    description: Content of the snapshot's C(snapshot.json). Required if O(state=present).
+    type: dict
+  files:
+    description: Content of the release's files that are no secret, by name. Required if O(state=present).
+    type: dict
+  worker_env:
+    description: Content of the snapshot's C(worker.env). Required if O(state=present).
+    type: str
+  hostname:
+    description: The host's part of the workers' names. Required if O(state=present).
+    type: str
+  count:
+    description: Number of workers. More or fewer of them leave the others running.
+    type: int
+    default: 1
+  healthy_deadline:
+    description: Seconds until every worker must be healthy.
+    type: int
+    default: 120
+  drain_timeout:
+    description: Seconds that a worker which has to stop gets for its job at hand.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Tells the differences and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows release, images and workers, and never the environment.
+  idempotent:
+    support: full
+    description: Changes nothing where nothing differs.
+author: qsmr-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Two workers of the snapshot run on the host
+  qsmr_worker:
+    project: demo
+    compose_project: qsmr-demo
+    host_dir: /opt/qsmr
+    snapshot: "{{ lookup('ansible.builtin.file', directory ~ '/snapshot.json') | from_json }}"
+    files:
+      docker-compose.yml: "{{ lookup('ansible.builtin.file', directory ~ '/docker-compose.yml', rstrip=false) }}"
+    worker_env: "{{ lookup('ansible.builtin.file', directory ~ '/worker.env', rstrip=false) }}"
+    hostname: "{{ inventory_hostname }}"
+    count: 2
+"""
+
+RETURN = r"""
+differences:
+  description: What differed, each as C(what) C(old -> new), or as the name of a key of the environment that changed.
+  returned: always
+  type: list
+  elements: str
+  sample: ["release: 251122-0a1b2c3d4e -> 251123-5f6a7b8c9d", "workers: 1 -> 2"]
+release_before:
+  description: Snapshot id that ran before; empty if none did.
+  returned: always
+  type: str
+release:
+  description: Snapshot id that runs now; empty if none does.
+  returned: always
+  type: str
+workers:
+  description: Condition of each worker's container, by name.
+  returned: success
+  type: dict
+  sample: {"qsmr-demo-uworker-1": "healthy"}
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.dockercli import Docker
+from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostimage import Wanted
+from ansible.module_utils.qsmr.hostworker import Desired, WorkerHost, compare
+from ansible.module_utils.qsmr.release import ENV_FILE, Releases
+
+
+def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
+    parameters = module.params
+    desired = Desired(
+        compose_project=parameters["compose_project"],
+        snapshot_id=parameters["snapshot"]["snapshot_id"],
+        image=Wanted.from_snapshot(parameters["snapshot"]),
+        files={**parameters["files"], ENV_FILE: parameters["worker_env"]},
+        hostname=parameters["hostname"],
+        count=parameters["count"],
+    )
+    found = host.find(desired)
+    result["differences"] = compare(desired, found)
+    result["changed"] = bool(result["differences"])
+    result["diff"] = {"before": found.view(), "after": desired.view() if result["changed"] else found.view()}
+    workers = found.containers
+    if not module.check_mode:
+        if result["changed"]:
+            host.start(desired, found)
+        if result["changed"] or any(worker.condition != "healthy" for worker in workers):
+            workers = host.wait_healthy(desired, parameters["healthy_deadline"], result["release_before"])
+    result["workers"] = {worker.name: worker.condition for worker in workers}
+
+
+def absent(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
+    containers = host.containers()
+    result["differences"] = [f"workers: {len(containers)} -> 0"] if containers else []
+    if host.releases.root.exists():
+        result["differences"].append(f"releases: {', '.join(host.releases.ids()) or 'none'} -> none")
+    result["changed"] = bool(result["differences"])
+    result["workers"] = {}
+    if result["changed"] and not module.check_mode:
+        host.remove()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "project": {"type": "str", "required": True},
+            "compose_project": {"type": "str", "required": True},
+            "host_dir": {"type": "path", "required": True},
+            "snapshot": {"type": "dict"},
+            "files": {"type": "dict"},
+            "worker_env": {"type": "str", "no_log": True},
+            "hostname": {"type": "str"},
+            "count": {"type": "int", "default": 1},
+            "healthy_deadline": {"type": "int", "default": 120},
+            "drain_timeout": {"type": "int", "default": 60},
+        },
+        required_if=[("state", "present", ("snapshot", "files", "worker_env", "hostname"))],
+        supports_check_mode=True,
+    )
+    releases = Releases(Path(module.params["host_dir"]), module.params["project"])
+    host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
+    result = {"changed": False, "differences": [], "release_before": releases.current}
+    try:
+        (present if module.params["state"] == "present" else absent)(module, host, result)
+    except QsmrError as error:
+        module.fail_json(msg=str(error), **{**result, "release": releases.current})
+    module.exit_json(**result, release=releases.current)
+
+
+if __name__ == "__main__":
+    main()
