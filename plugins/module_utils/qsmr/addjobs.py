@@ -43,9 +43,12 @@ class Result:
     """Rows that name a scan again."""
     gone: int = 0
     """Jobs that were added before, and that the service had no more."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """HTTP statuses of the answers, by number of jobs."""
     retries: int = 0
     stopped: str = ""
     """Why the run ended early."""
+    check: bool = False
     faults: list[Fault] = field(default_factory=list)
     """The first jobs of the list that are not there."""
 
@@ -58,6 +61,52 @@ class Result:
     def failed(self) -> bool:
         """Whether there is a job of the list that the service does not have."""
         return bool(self.stopped or self.counts.conflict or self.counts.refused or self.counts.remain)
+
+    @property
+    def actions(self) -> list[str]:
+        """What was done, or in check mode would be."""
+        done = ["project: created"] if self.new_project else []
+        return done + ([f"jobs: {self.counts.added} added"] if self.counts.added else [])
+
+    @property
+    def differences(self) -> list[str]:
+        """In what the service differed from the list."""
+        there = self.counts.were_there
+        found = ["project: absent \u2192 present"] if self.new_project else []
+        if self.counts.added:
+            found.append(f"jobs of the list: {there} \u2192 {there + self.counts.added}")
+        if self.gone:
+            found.append(f"jobs that had been added and were gone: {self.gone}")
+        return found
+
+    def summary(self) -> str:
+        """The run in a line."""
+        counts = self.counts
+        parts = [f"{counts.added} jobs {'to be ' if self.check else ''}added", f"{counts.were_there} were there"]
+        parts += [f"{counts.conflict} conflict"] if counts.conflict else []
+        parts += [f"{counts.refused} refused"] if counts.refused else []
+        parts += [f"{counts.remain} remain"] if counts.remain else []
+        return ", ".join(parts)
+
+    def complaint(self) -> str:
+        """Which jobs are not there and why, in as many lines as a screen holds."""
+        counts = self.counts
+        missing = counts.conflict + counts.refused + counts.remain
+        lines = [f"{missing} of {counts.wanted} jobs are not as the list has them: {self.summary()}"]
+        if self.stopped:
+            lines.append(f"The run was ended: {self.stopped}")
+        # What was not sent needs no reason for each.
+        named = [fault for fault in self.faults if fault.state in ("conflict", "refused", "gone")]
+        lines += [f"row {fault.row}, scan {fault.scan}: {fault.state}: {fault.answer}" for fault in named]
+        if len(named) < counts.conflict + counts.refused:
+            lines.append(f"and {counts.conflict + counts.refused - len(named)} more")
+        if counts.conflict:
+            lines.append(
+                "A conflict is a job of the same scan with another document: was it added with another Odin root,"
+                " secret, project, version or cipher?"
+            )
+        lines.append("Run it again to go on: nothing is added twice")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -136,7 +185,8 @@ class Adding:
         if check:
             counts = ledger.counts()
             there = counts.wanted - counts.conflict - new
-            return Result(Counts(counts.wanted, new, there, counts.conflict), before is None, repeated, gone)
+            counts = Counts(counts.wanted, new, there, counts.conflict)
+            return Result(counts, before is None, repeated, gone, check=True, faults=ledger.faults(MOST_SHOWN))
         if not planned and before:
             ledger.agree(before.mark)
             return Result(ledger.counts(), repeated=repeated, gone=gone, faults=ledger.faults(MOST_SHOWN))
@@ -148,7 +198,9 @@ class Adding:
         if not stopped:
             self._confirm(ledger, before.jobs if before else 0, unsure)
         faults = ledger.faults(MOST_SHOWN)
-        return Result(ledger.counts(), before is None, repeated, gone, sender.retries, stopped, faults)
+        return Result(
+            ledger.counts(), before is None, repeated, gone, ledger.answers(), sender.retries, stopped, faults
+        )
 
     def _known(self, ledger: Ledger, seen: _Seen) -> bool:
         """Whether the ledger tells what the service lists: nothing came or went, and it is all ours or all there."""

@@ -299,6 +299,14 @@ class Ledger:
         )
         return Counts(self.wanted(), **dict(rows.fetchall()))
 
+    def answers(self) -> dict[str, int]:
+        """How many of the jobs that were sent got which HTTP status."""
+        rows = self._sql.execute(
+            """SELECT substr(answer, 1, 3), count(*) FROM todo JOIN job USING (freq_mode, scan_id)
+               WHERE answer GLOB '[0-9][0-9][0-9]*' GROUP BY 1 ORDER BY 1"""
+        )
+        return dict(rows.fetchall())
+
     def faults(self, most: int) -> list[Fault]:
         """The wanted jobs that are not added, in the order of the list, at most so many."""
         rows = self._sql.execute(

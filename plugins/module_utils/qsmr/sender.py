@@ -123,7 +123,7 @@ class Sender:
         return [
             Outcome(scan, "conflict", f"409 {reason}")
             if index in differing
-            else Outcome(scan, "added", "as the Python 2 script made it")
+            else Outcome(scan, "added", "201 as the Python 2 script made it")
             for index, (scan, reason) in enumerate(said)
         ]
 

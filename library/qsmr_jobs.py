@@ -1,0 +1,255 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Thin adapter: the job service has a job for each scan of a list."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qsmr_jobs
+short_description: Make the job service have a job for each scan of a list
+version_added: "0.1.0"
+description:
+  - Compares the list with the jobs of the project, sends what is missing, and asks the service whether it is there.
+  - Each job is recorded in a ledger before it is sent and after the answer. The module may be killed at any moment and
+    run again; nothing is lost and nothing is added twice.
+  - Services of all ages are spoken to, those that take jobs only one by one among them.
+options:
+  config_file:
+    description: KEY=VALUE file with the five settings of the former scripts.
+    type: path
+  config:
+    description: The same keys, for values that come from a vault. They win over the file.
+    type: dict
+    default: {}
+  project:
+    description: Project of the job service. It is made if it is not there.
+    type: str
+    required: true
+  odin_project:
+    description: Project that level 2 is stored under. The same name as O(project) when not given.
+    type: str
+  freq_mode:
+    description: Frequency mode of the scans.
+    type: str
+    required: true
+  jobs_file:
+    description: File with one scan id a line. It is checked whole before anything is sent.
+    type: path
+    required: true
+  skip:
+    description: Leave out so many rows at the beginning of the list; blank lines are no rows.
+    type: int
+    default: 0
+  target_version:
+    description: Version of the Odin API that level 2 is delivered to.
+    type: str
+    choices: [v4, v5]
+    default: v4
+  target_cipher:
+    description: Cipher of the target parameter. V(ecb) until June 2020, V(eax) from then on.
+    type: str
+    choices: [ecb, eax]
+    default: ecb
+  state_dir:
+    description: Where the ledger and the progress of each project are kept.
+    type: path
+    required: true
+  connections:
+    description: Most requests under way at once.
+    type: int
+    default: 4
+  connect_timeout_seconds:
+    description: How long to wait for a connection to the job service.
+    type: float
+    default: 10
+  read_timeout_seconds:
+    description: How long to wait for an answer of the job service.
+    type: float
+    default: 60
+  patience_seconds:
+    description: For how long a service without an answer of use is asked again before the run ends.
+    type: float
+    default: 300
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be added; sends nothing and writes nothing.
+  diff_mode:
+    support: full
+    description: Shows how many jobs of the list the service has, before and after.
+  idempotent:
+    support: full
+    description: When all jobs are there, nothing is sent.
+author: qsmr-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: All scans have their jobs
+  qsmr_jobs:
+    config_file: /home/ana/lab.conf
+    project: myproject
+    freq_mode: 1
+    jobs_file: /home/ana/scanids.txt
+    state_dir: /home/ana/state
+"""
+
+RETURN = r"""
+wanted:
+  description: Number of different scans in the list.
+  returned: always
+  type: int
+added:
+  description: Number of jobs that the service has now and had not before; in check mode, that would be added.
+  returned: always
+  type: int
+were_there:
+  description: Number of jobs that the service had already.
+  returned: always
+  type: int
+conflict:
+  description: Number of scans whose job in the service is another one.
+  returned: always
+  type: int
+refused:
+  description: Number of jobs that the service does not take.
+  returned: always
+  type: int
+remain:
+  description: Number of jobs that are not there because the run ended early.
+  returned: always
+  type: int
+repeated:
+  description: Number of rows that name a scan again.
+  returned: always
+  type: int
+gone:
+  description: Number of jobs that had been added and that the service had no more.
+  returned: always
+  type: int
+answers:
+  description: HTTP statuses of the service's answers, by number of jobs.
+  returned: always
+  type: dict
+retries:
+  description: Number of requests that had to be made again.
+  returned: always
+  type: int
+resume_row:
+  description: The first row whose job is not there, to be skipped to.
+  returned: when there is one
+  type: int
+summary:
+  description: The run in a line.
+  returned: always
+  type: str
+actions:
+  description: What was done.
+  returned: always
+  type: list
+  elements: str
+differences:
+  description: In what the service differed from the list.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.addjobs import Adding
+from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.jobdoc import JobMaker, freq_mode_of
+from ansible.module_utils.qsmr.names import check_project_name
+from ansible.module_utils.qsmr.scanids import read_scan_ids
+from ansible.module_utils.qsmr.settings import load_settings, readable_by_others
+
+
+def scans_of(parameters: dict, freq_mode: int) -> Iterator[tuple[int, int, int]]:
+    """Frequency mode, scan id and row of each scan of the list."""
+    skip = parameters["skip"]
+    if not parameters["jobs_file"]:
+        raise QsmrError("There is no scan list: set qsmr_jobs_file to a file with one scan id a line")
+    for row, scan_id in enumerate(read_scan_ids(Path(parameters["jobs_file"]), skip), skip):
+        yield freq_mode, scan_id, row
+
+
+def run(module: AnsibleModule) -> dict:
+    parameters = module.params
+    project = parameters["project"]
+    odin_project = parameters["odin_project"] or project
+    check_project_name(project)
+    check_project_name(odin_project, "Odin project")
+    settings = load_settings(parameters["config_file"], parameters["config"])
+    if parameters["config_file"] and readable_by_others(parameters["config_file"]):
+        module.warn(f"Others can read {parameters['config_file']}, which holds secrets: chmod 600 it")
+    freq_mode = freq_mode_of(parameters["freq_mode"])
+    make = JobMaker(settings, odin_project, parameters["target_version"], parameters["target_cipher"])
+    api = JobApi(
+        settings.job_api_root,
+        settings.job_api_username,
+        settings.job_api_password,
+        parameters["connect_timeout_seconds"],
+        parameters["read_timeout_seconds"],
+        parameters["connections"],
+    )
+    with api:
+        adding = Adding(
+            api,
+            make,
+            project,
+            Path(parameters["state_dir"]) / project,
+            parameters["connections"],
+            parameters["patience_seconds"],
+        )
+        result = adding.run(scans_of(parameters, freq_mode), check=module.check_mode)
+    there = result.counts.were_there
+    outcome = {
+        "changed": result.changed,
+        **asdict(result.counts),
+        "repeated": result.repeated,
+        "gone": result.gone,
+        "answers": result.answers,
+        "retries": result.retries,
+        "summary": result.summary(),
+        "actions": result.actions,
+        "differences": result.differences,
+        "diff": {"before": {"jobs": there}, "after": {"jobs": there + result.counts.added}},
+    }
+    if result.failed:
+        row = {"resume_row": result.faults[0].row} if result.faults else {}
+        module.fail_json(msg=result.complaint(), **outcome, **row)
+    return outcome
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "config_file": {"type": "path"},
+            "config": {"type": "dict", "default": {}, "no_log": True},
+            "project": {"type": "str", "required": True},
+            "odin_project": {"type": "str"},
+            "freq_mode": {"type": "str", "required": True},
+            "jobs_file": {"type": "path", "required": True},
+            "skip": {"type": "int", "default": 0},
+            "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
+            "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},
+            "state_dir": {"type": "path", "required": True},
+            "connections": {"type": "int", "default": 4},
+            "connect_timeout_seconds": {"type": "float", "default": 10},
+            "read_timeout_seconds": {"type": "float", "default": 60},
+            "patience_seconds": {"type": "float", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except QsmrError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
