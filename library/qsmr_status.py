@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Thin adapter: where a project stands."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qsmr_status
+short_description: Tell where a project stands
+version_added: "0.1.0"
+description:
+  - Asks the job service for the project's jobs and the Odin API for its level 2, and puts beside it what
+    M(qsmr_worker_info) found on the hosts.
+  - A project that the job service does not know is no failure. A job service that does not answer is one.
+options:
+  config_file:
+    description: KEY=VALUE file with the five settings of the former scripts (C(JOB_API_ROOT) and so on).
+    type: path
+  config:
+    description: The same keys, for values that come from a vault. They win over the file.
+    type: dict
+    default: {}
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+  odin_project:
+    description: Project that level 2 is stored under. The same name as O(project) when not given.
+    type: str
+  freq_mode:
+    description: Frequency mode of the scans. Level 2 is not counted without it.
+    type: str
+    default: ""
+  target_version:
+    description: Odin API that jobs deliver to.
+    type: str
+    choices: [v4, v5]
+    default: v4
+  hosts:
+    description: What M(qsmr_worker_info) registered, by the host's name; empty for a host that was not asked.
+    type: dict
+    default: {}
+  output_file:
+    description: JSON file to write the picture to, as a whole or not at all. Nothing is written if it is empty.
+    type: path
+attributes:
+  check_mode:
+    support: full
+    description: Writes no file.
+  diff_mode:
+    support: none
+    description: Numbers move all the time.
+  idempotent:
+    support: full
+    description: A file whose picture differs in its time only is left as it is.
+author: qsmr-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Where the project stands is known
+  qsmr_status:
+    config_file: /home/ana/lab.conf
+    project: myproject
+    freq_mode: "1"
+    output_file: /home/ana/myproject.json
+  register: found
+"""
+
+RETURN = r"""
+picture:
+  description: Where the project stands.
+  returned: success
+  type: dict
+  contains:
+    time: {type: str, description: When the services were asked (UTC).}
+    project: {type: str, description: Project of the job service.}
+    exists: {type: bool, description: Whether the job service knows the project.}
+    service: {type: str, description: Root of the job service.}
+    states:
+      type: dict
+      description: >-
+        Jobs by state (C(available), C(claimed), C(started), C(finished), C(failed), and what else a client made up), by
+        the service's C(JobStates). Where claims were given back these and the counter of claims disagree, and the job
+        list decides.
+    total: {type: int, description: Number of jobs.}
+    remaining: {type: int, description: Jobs that are neither finished nor failed.}
+    counters: {type: dict, description: "The service's own counters: added, claimed, finished, failed. They can drift."}
+    deadline: {type: str, description: The project's deadline as the service says it.}
+    rate:
+      type: dict
+      description: >-
+        How fast jobs ended, finished or failed, in the shortest of 2 minutes, 15 minutes, 2 hours and a day that 20 of
+        them ended in; null if none did.
+      contains:
+        jobs: {type: int, description: Jobs that ended.}
+        seconds: {type: int, description: In how many seconds.}
+        per_minute: {type: float, description: Jobs in a minute.}
+    eta_seconds: {type: int, description: Seconds until every job has ended at this rate; null if nothing tells.}
+    eta_service: {type: str, description: What the service expects.}
+    workers:
+      type: list
+      elements: dict
+      description: Every worker that a host has, holds a job or ended one in the time that the rate was measured over.
+      contains:
+        name: {type: str, description: Name under which it claims jobs.}
+        host: {type: str, description: Host that has it; null if none of these has.}
+        holds: {type: int, description: Jobs that it holds.}
+        ended: {type: int, description: Jobs that it ended.}
+    orphans:
+      type: list
+      elements: dict
+      description: Jobs that are claimed by nobody, or, when every host answered, by a worker that none of them has.
+      contains:
+        id: {type: str, description: Job id.}
+        worker: {type: str, description: Who claimed it.}
+        state: {type: str, description: Its state.}
+        since: {type: str, description: When it was claimed (UTC).}
+    hosts:
+      type: list
+      elements: dict
+      description: The hosts, in the order of their names.
+      contains:
+        host: {type: str, description: Name of the host.}
+        state: {type: str, description: "answers, unreachable, fails, not asked."}
+        error: {type: str, description: Why it does not answer.}
+        release: {type: str, description: Snapshot id that it should run.}
+        running: {type: list, elements: str, description: Snapshot ids that its workers run.}
+        image: {type: str, description: Image of its workers.}
+        healthy: {type: int, description: Number of healthy workers.}
+        workers:
+          type: list
+          elements: dict
+          description: "Its workers: name, container, condition, release, and what the health check says."
+    failures:
+      type: list
+      elements: dict
+      description: The most frequent lines in the output of failed jobs, up to five.
+      contains:
+        line: {type: str, description: The line. The query of an URL in it is left out.}
+        count: {type: int, description: Jobs that have it.}
+        jobs: {type: list, elements: str, description: Ids of some of them.}
+        output: {type: str, description: URL of the whole output of the first one.}
+    level2:
+      type: dict
+      description: Level 2 of the project at the Odin API.
+      contains:
+        reachable: {type: bool, description: Whether the Odin API answers.}
+        scans: {type: int, description: Scans with level 2; null if the Odin API does not tell.}
+        failed: {type: int, description: Scans that could not be retrieved; null if the Odin API does not tell.}
+        error: {type: str, description: Why it does not answer.}
+    attention: {type: list, elements: str, description: "What somebody should look at, a line each."}
+    urls: {type: dict, description: "Where to look: status, jobs, failures, level_2."}
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.files import write_atomically
+from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.names import check_project_name
+from ansible.module_utils.qsmr.settings import load_settings
+from ansible.module_utils.qsmr.status import Level2, read_host, take_picture
+
+
+def run(module: AnsibleModule) -> dict:
+    parameters = module.params
+    project = parameters["project"]
+    odin_project = parameters["odin_project"] or project
+    check_project_name(project)
+    check_project_name(odin_project, "Odin project")
+    settings = load_settings(parameters["config_file"], parameters["config"])
+    # Of the vaulted settings only these are secrets; a user name "demo" must not blacken every "demo" in the picture.
+    module.no_log_values &= {settings.odin_secret, settings.job_api_password}
+    level2 = Level2(settings.odin_api_root, parameters["target_version"], odin_project, parameters["freq_mode"])
+    hosts = [read_host(host, probe) for host, probe in sorted(parameters["hosts"].items())]
+    with JobApi(settings.job_api_root) as api:
+        picture = take_picture(api, project, level2, hosts, datetime.now(UTC))
+    file = parameters["output_file"]
+    return {"changed": bool(file) and write(Path(file), picture, module.check_mode), "picture": picture}
+
+
+def write(path: Path, picture: dict, check_mode: bool) -> bool:
+    """Whether the file had to be written: a picture that differs in its time only is the same."""
+    try:
+        if path.exists() and {**json.loads(path.read_text()), "time": None} == {**picture, "time": None}:
+            return False
+    except (ValueError, TypeError):
+        pass  # It holds something else, which is replaced.
+    except OSError as error:
+        raise QsmrError(f"{path} cannot be read: {error.strerror}") from None
+    if not check_mode:
+        try:
+            write_atomically(path, json.dumps(picture, indent=2) + "\n")
+        except OSError as error:
+            raise QsmrError(f"{path} cannot be written: {error.strerror}; set qsmr_output_file to another") from None
+    return True
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "config_file": {"type": "path"},
+            "config": {"type": "dict", "default": {}, "no_log": True},
+            "project": {"type": "str", "required": True},
+            "odin_project": {"type": "str"},
+            "freq_mode": {"type": "str", "default": ""},
+            "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
+            "hosts": {"type": "dict", "default": {}},
+            "output_file": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except QsmrError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

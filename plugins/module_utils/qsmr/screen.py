@@ -1,0 +1,212 @@
+"""The status of a project as one screen of plain text, readable in 80 columns."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+NARROWEST, WIDEST = 80, 120
+STATE_STYLES = {"finished": "green", "failed": "red", "started": "cyan", "claimed": "cyan"}
+
+
+def render(picture: Mapping[str, Any], width: int = NARROWEST, colour: bool = False, encoding: str = "utf-8") -> str:
+    """The screen for a picture of qsmr.status, without a newline at its end.
+
+    What ``encoding`` cannot say is said in ASCII. Nothing of it is taken as markup or as a command to the terminal,
+    since lines of job output are among it.
+    """
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
+    console = Console(
+        file=stream,
+        width=min(max(width, NARROWEST), WIDEST),
+        force_terminal=colour,
+        no_color=not colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    for part in _parts(picture):
+        console.print(part, crop=False)
+    stream.flush()
+    text = stream.buffer.getvalue().decode(encoding)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: "41 s", "12 min", "3 h 05 min", "2 d 4 h"."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _parts(picture: Mapping[str, Any]) -> Iterable[RenderableType]:
+    yield _title(picture)
+    if picture["exists"]:
+        yield _bar(picture)
+        yield _states(picture)
+        yield _pace(picture)
+    else:
+        yield _clean(f"The job service has no project {picture['project']} yet: run jobs.yml to add its jobs.")
+    if picture["hosts"]:
+        yield _section("Hosts", _indented(_hosts(picture)))
+    strangers = [worker for worker in picture["workers"] if not worker["host"]]
+    if strangers:
+        yield _section("Workers of no host here", _indented(_strangers(strangers)))
+    if picture["failures"]:
+        yield _section("Failures", _failures(picture["failures"]))
+    if picture["attention"]:
+        yield _section("Attention", _indented(_bullets(picture["attention"])), "yellow")
+    yield _section("Where to look", _urls(picture["urls"]))
+
+
+def _title(picture: Mapping[str, Any]) -> RenderableType:
+    return _clean(f"Project {picture['project']} at {picture['service']}, {picture['time']}", "bold")
+
+
+def _bar(picture: Mapping[str, Any]) -> RenderableType:
+    done, total = picture["total"] - picture["remaining"], picture["total"]
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right")
+    share = f"{done} of {total} jobs done" + (f", {100 * done // total} %" if total else "")
+    grid.add_row(ProgressBar(total=total or 1, completed=done), _clean(share))
+    return grid
+
+
+def _states(picture: Mapping[str, Any]) -> RenderableType:
+    table = _table(*((state, "right") for state in picture["states"]), ("total", "right"))
+    for_each = picture["states"].items()
+    numbers = [Text(str(number), STATE_STYLES.get(state, "") if number else "dim") for state, number in for_each]
+    table.add_row(*numbers, str(picture["total"]))
+    return table
+
+
+def _pace(picture: Mapping[str, Any]) -> RenderableType:
+    rate, eta, level2 = picture["rate"], picture["eta_seconds"], picture["level2"]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("Rate", _speed(rate) if rate else "-")
+    if not picture["remaining"]:
+        left = "done" if picture["total"] else "no jobs"
+    else:
+        left = "unknown: no job ended in the last day" if eta is None else f"in {duration(eta)}"
+    service = f" (the service says {picture['eta_service']})" if picture["eta_service"] and picture["remaining"] else ""
+    grid.add_row("ETA", _clean(left + service))
+    if level2["scans"] is not None:
+        grid.add_row("Level 2", _stored(level2))
+    return grid
+
+
+def _stored(level2: Mapping[str, Any]) -> str:
+    failed = f", {level2['failed']} could not be retrieved" if level2["failed"] else ""
+    return f"{level2['scans']} scans at the Odin API{failed}"
+
+
+def _speed(rate: Mapping[str, Any]) -> str:
+    per_minute = rate["per_minute"]
+    speed = f"{per_minute:.1f} jobs/min" if per_minute >= 1 else f"{60 * per_minute:.1f} jobs/h"
+    return f"{speed} ({rate['jobs']} in {duration(rate['seconds'])})"
+
+
+def _hosts(picture: Mapping[str, Any]) -> RenderableType:
+    table = _table(("host", "left"), ("release", "left"), ("workers", "left"), ("holds", "right"), ("ended", "right"))
+    table.add_column("image", overflow="fold", ratio=1)
+    for host in picture["hosts"]:
+        own = [worker for worker in picture["workers"] if worker["host"] == host["host"]]
+        table.add_row(
+            _clean(host["host"]),
+            _clean(", ".join(host["running"]) or host["release"] or "-"),
+            _health(host),
+            *(str(sum(worker[key] for worker in own)) for key in ("holds", "ended")),
+            # Our images are tagged with the snapshot id, which the release column shows already.
+            _clean((host["image"] or "-").removesuffix(f":{host['release']}")),
+        )
+    return table
+
+
+def _health(host: Mapping[str, Any]) -> Text:
+    if host["state"] != "answers":
+        return Text(host["state"], "yellow" if host["state"] == "not asked" else "red")
+    total = len(host["workers"])
+    if not total:
+        return Text("none", "red")
+    return Text(f"{host['healthy']} of {total} healthy", "green" if host["healthy"] == total else "red")
+
+
+def _strangers(workers: list[Mapping[str, Any]]) -> RenderableType:
+    table = _table(("worker", "left"), ("holds", "right"), ("ended", "right"))
+    for worker in workers:
+        table.add_row(_clean(worker["name"]), str(worker["holds"]), str(worker["ended"]))
+    return table
+
+
+def _failures(failures: list[Mapping[str, Any]]) -> RenderableType:
+    parts: list[RenderableType] = []
+    for group in failures:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(justify="right")
+        table.add_column(overflow="fold")
+        more = ", ..." if group["count"] > len(group["jobs"]) else ""
+        jobs = "job" if group["count"] == 1 else "jobs"
+        table.add_row(f"{group['count']} {jobs}", _clean(group["line"], "red"))
+        table.add_row("", _clean(f"{', '.join(group['jobs'])}{more}"))
+        parts += [Padding(table, (0, 0, 0, 2)), _url("    ", group["output"])]
+    return Group(*parts)
+
+
+def _urls(urls: Mapping[str, str]) -> RenderableType:
+    names = {name: name.replace("_", " ") for name in urls}
+    widest = max(map(len, names.values()), default=0)
+    return Group(*(_url(f"  {names[name]:<{widest}}  ", url) for name, url in urls.items()))
+
+
+def _url(before: str, url: str) -> Text:
+    """A URL that stays in one piece, so that it can be copied and clicked even where it is too long for the screen."""
+    line = _clean(before + url)
+    line.no_wrap, line.overflow = True, "ignore"
+    return line
+
+
+def _bullets(lines: Iterable[str]) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row("!", _clean(line))
+    return grid
+
+
+def _section(heading: str, body: RenderableType, style: str = "bold") -> RenderableType:
+    return Group(Text(), Text(heading, style), body)
+
+
+def _indented(body: RenderableType) -> RenderableType:
+    return Padding(body, (0, 0, 0, 2))
+
+
+def _table(*columns: tuple[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name, justify in columns:
+        table.add_column(_clean(name), justify=justify, overflow="fold")
+    return table
+
+
+def _clean(text: object, style: str = "") -> Text:
+    """Text without control characters, which could move the cursor or recolour the terminal."""
+    return Text("".join("?" if unicodedata.category(c) in ("Cc", "Cf") else c for c in str(text)), style)
