@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.jobapi import JobApi
-from ansible.module_utils.qsmr.settings import load_settings
-from ansible.module_utils.qsmr.watch import wait_until_done
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+# Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
+sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
+from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.jobapi import JobApi  # noqa: E402
+from qsmr.settings import load_settings  # noqa: E402
+from qsmr.watch import wait_until_done  # noqa: E402
 
 display = Display()
 
