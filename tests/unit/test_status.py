@@ -236,7 +236,7 @@ def test_jobs_of_workers_that_no_host_has_are_flagged():
 
 
 @pytest.mark.parametrize(
-    "silent", [{"unreachable": True, "msg": "no route"}, {"failed": True, "msg": "no docker"}, None]
+    "silent", [{"unreachable": True, "msg": "no route"}, {"failed": False, "msg": "no docker"}, None]
 )
 def test_workers_of_a_silent_host_are_not_taken_for_dead(silent):
     jobs = [job(1, "Started", "UWorker_there"), job(2, "Claimed", None)]
@@ -248,7 +248,7 @@ def test_workers_of_a_silent_host_are_not_taken_for_dead(silent):
     ("found", "state", "error"),
     [
         ({"unreachable": True, "msg": "Task failed: no route\nto host"}, "unreachable", "no route"),
-        ({"failed": True, "msg": "the Docker engine does not run"}, "fails", "the Docker engine does not run"),
+        ({"failed": False, "msg": "the Docker engine does not run"}, "fails", "the Docker engine does not run"),
         ({"skipped": True}, "not asked", None),
         (None, "not asked", None),
     ],
@@ -274,7 +274,7 @@ IDLE = {"Finished": 1}
             f"The fleet is mixed: {OTHER} on host2; {RELEASE} on host1",
         ),
         ({"host1": {"unreachable": True, "msg": "no route"}}, "host1 is unreachable: no route"),
-        ({"host1": {"failed": True, "msg": "no Docker"}}, "host1 cannot tell its workers: no Docker"),
+        ({"host1": {"failed": False, "msg": "no Docker"}}, "host1 cannot tell its workers: no Docker"),
     ],
 )
 def test_what_is_wrong_with_a_host_is_said(probes, words):

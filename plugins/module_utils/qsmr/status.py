@@ -196,7 +196,10 @@ def _count(answer: requests.Response) -> int | None:
 
 
 def read_host(host: str, probe: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A host's row, from what qsmr_worker_info registered there; None if the host was not asked."""
+    """A host's row, from what qsmr_worker_info registered there; empty if the host was not asked.
+
+    A probe that failed is known by what it lacks: that it failed is what the task ignores.
+    """
     found = probe or {"skipped": True}
     row: dict[str, Any] = {
         "host": host,
@@ -217,11 +220,12 @@ def read_host(host: str, probe: Mapping[str, Any] | None) -> dict[str, Any]:
         ],
     }
     row["healthy"] = sum(worker["condition"] == "healthy" for worker in row["workers"])
-    if found.get("unreachable") or found.get("failed"):
-        row["state"] = "unreachable" if found.get("unreachable") else "fails"
-        row["error"] = first_line(str(found.get("msg") or "no reason given").removeprefix("Task failed: "))
-    elif found.get("skipped"):
+    if found.get("skipped"):
         row["state"] = "not asked"
+    elif "containers" not in found:
+        row["state"] = "unreachable" if found.get("unreachable") else "fails"
+        reason = str(found.get("msg") or found.get("module_stderr") or "no reason given")
+        row["error"] = first_line(reason.removeprefix("Task failed: "))
     return row
 
 
