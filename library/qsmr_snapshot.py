@@ -119,6 +119,10 @@ image:
   description: Name, id, architecture, size (bytes) and layers of its image.
   returned: when there is one
   type: dict
+code:
+  description: Directory of the code, its git commit, and whether that was changed; the latter are null outside of git.
+  returned: when there is one
+  type: dict
 created:
   description: When it was made (UTC, ISO 8601).
   returned: when there is one
@@ -171,7 +175,7 @@ def run(module: AnsibleModule) -> dict:
     }
     if outcome.snapshot:
         manifest = outcome.snapshot.manifest
-        result |= {name: manifest[name] for name in ("snapshot_id", "image", "created")}
+        result |= {name: manifest[name] for name in ("snapshot_id", "image", "code", "created")}
         result["directory"] = str(outcome.snapshot.directory)
     return result
 

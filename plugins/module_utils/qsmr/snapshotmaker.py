@@ -269,8 +269,10 @@ class _Maker:
                     return snapshot
         return None
 
-    def wanted_state(self, inputs: dict[str, str], current: Snapshot) -> dict[str, str]:
+    def wanted_state(self, inputs: dict[str, str], current: Snapshot | None) -> dict[str, str]:
         """All that a snapshot should be; what only its image and id decide, as if they were those of ``current``."""
+        if not current:
+            return _state(inputs, self.environment(""), {}, self.request.odin_project)
         texts = self.rendered(current.manifest["image"]["name"], current.manifest["inputs"])
         return _state(inputs, self.environment(current.id), texts, self.request.odin_project)
 
@@ -293,6 +295,7 @@ class _Maker:
             "image": image_name,
             "inputs_label": INPUTS_LABEL,
             "inputs": inputs_digest,
+            "summed": len(SUMMED),
             "project": self.request.project,
             "compose_project": f"qsmr-{docker_name(self.request.project)}",
             "stop_grace_seconds": self.request.stop_grace_seconds,
@@ -512,8 +515,10 @@ def _different(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dic
     names = [name for name in after if before.get(name) != after[name]]
     old = {name: before[name] for name in names if name in before}
     new = {name: after[name] for name in names}
+    if PASSWORD_KEY in old:
+        old[PASSWORD_KEY] = "(hidden)"
     if PASSWORD_KEY in new:
-        old[PASSWORD_KEY], new[PASSWORD_KEY] = "(hidden)", "(hidden, another one)"
+        new[PASSWORD_KEY] = "(hidden, another one)" if old else "(hidden)"
     return old, new
 
 
