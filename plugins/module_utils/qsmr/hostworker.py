@@ -79,7 +79,7 @@ def compare_settings(desired: Desired, found: Found) -> list[str]:
     if found.release != desired.snapshot_id:
         lines.append(f"release: {found.release or 'none'} -> {desired.snapshot_id}")
     else:
-        lines += [f"{name}: not the snapshot's" for name in found.differing_files]
+        lines += [f"{name}: differs" for name in found.differing_files]
     names = {container.image_name for container in found.containers if container.image_id != found.image_id}
     lines += [f"image: {name} -> {desired.image.name}" for name in sorted(names)]
     env = desired.env
