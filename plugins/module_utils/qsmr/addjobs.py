@@ -22,7 +22,7 @@ from .jobapi import JobApi, JobApiError
 from .jobdoc import JobMaker
 from .ledger import Counts, Fault, Ledger, Outcome, Scan, run_lock
 from .progress import Progress
-from .sender import Sender, Stopped
+from .sender import FIRST_PAUSE, Sender, Stopped
 
 MOST_SHOWN = 20
 _LARGEST_NUMBER = 2**63 - 1
@@ -197,9 +197,15 @@ class Adding:
         stopped, unsure = self._send_all(ledger, sender)
         if not stopped:
             self._confirm(ledger, before.jobs if before else 0, unsure)
-        faults = ledger.faults(MOST_SHOWN)
         return Result(
-            ledger.counts(), before is None, repeated, gone, ledger.answers(), sender.retries, stopped, faults
+            ledger.counts(),
+            new_project=before is None,
+            repeated=repeated,
+            gone=gone,
+            answers=ledger.answers(),
+            retries=sender.retries,
+            stopped=stopped,
+            faults=ledger.faults(MOST_SHOWN),
         )
 
     def _known(self, ledger: Ledger, seen: _Seen) -> bool:
@@ -280,7 +286,7 @@ class Adding:
 
     def _patiently(self, call: Callable[[], T], patience: float) -> T:
         """The result of a request that may be repeated; the last error after so many seconds of trouble."""
-        pause, end = 0.5, time.monotonic() + patience
+        pause, end = FIRST_PAUSE, time.monotonic() + patience
         while True:
             try:
                 return call()

@@ -33,7 +33,8 @@ from .ledger import Outcome, Scan
 _NAMED = re.compile(r"^Job#(\d+):\s*(.*)$", re.MULTILINE)
 # No answer, or a front end that got none: the batch may be too large to be dealt with in time.
 _TOO_MUCH = (0, 502, 504)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds
+# Seconds before a request is made again: at first, and at most after it was doubled a few times.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 # So many jobs in a row that are refused one by one mean that the service, not the jobs, is at fault.
 _MOST_ALONE_REFUSED = 25
 
@@ -69,6 +70,9 @@ class Sender:
         """Send jobs and return what became of each; raises Stopped if that cannot be found out."""
         if self._lists is False:
             return [self._send_alone(scan) for scan in scans]
+        if 0 < self.largest < len(scans):
+            parts = (scans[start : start + self.largest] for start in range(0, len(scans), self.largest))
+            return [outcome for part in parts for outcome in self.send(part)]
         answer = self._post_list([self._make(*scan) for scan in scans])
         if answer.status == 500 and self._lists is None and not self._takes_lists(scans[0]):
             return self.send(scans)
@@ -148,7 +152,7 @@ class Sender:
 
     def _ask(self, post: Callable[[], Answer], divisible: bool) -> Answer:
         """The service's answer once it has one of use; for what can be divided, also that there is none."""
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         for attempt in itertools.count(1):
             if self._stop.is_set():
                 break
@@ -172,7 +176,7 @@ class Sender:
                 return answer
             self.retries += 1
             self._stop.wait(answer.retry_after or pause * random.uniform(0.5, 1))  # noqa: S311 only spreads the load
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE)
         raise Stopped(self._why)
 
     def _give_up(self, why: str) -> NoReturn:
