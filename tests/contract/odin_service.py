@@ -52,7 +52,7 @@ class OdinService:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                env={**inherited, "PYTHONDONTWRITEBYTECODE": "1", **self._environment},
+                env={**inherited, "OPENBLAS_NUM_THREADS": "1", **self._environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
