@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +65,9 @@ class Fleet:
         self, playbook: str, /, *, cmdline: str = "", env: Mapping[str, str] | None = None, **extra: Any
     ) -> Result:
         """Run ``playbooks/<playbook>`` with extra variables and command line words; the outcome is not judged."""
+        # ansible-runner keeps the first run's words and variables there, --check among them, and adds them to the next.
+        shutil.rmtree(self.directory / "env", ignore_errors=True)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         run = ansible_runner.run(
             private_data_dir=str(self.directory),
             artifact_dir=str(self.artifacts),
@@ -70,7 +76,7 @@ class Fleet:
             inventory=str(REPOSITORY / "inventory/demo"),
             extravars={**self.variables, **extra},
             cmdline=cmdline or None,
-            envvars={"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "COLUMNS": "120", **(env or {})},
+            envvars={"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "COLUMNS": "120", "PATH": path, **(env or {})},
             quiet=True,
         )
         with run.stdout as stream:
