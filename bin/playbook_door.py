@@ -46,6 +46,8 @@ def run_playbook(playbook, settings, on_event=None, quiet=False):
             extravars=settings,
             envvars={
                 "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+                # ansible-runner sets this for its own callback, which hides the path that ansible.cfg has.
+                "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "plugins" / "callback"),
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             },
             event_handler=on_event,
