@@ -86,7 +86,9 @@ def _bar(picture: Mapping[str, Any]) -> RenderableType:
     grid.add_column(ratio=1)
     grid.add_column(justify="right")
     share = f"{done} of {total} jobs done" + (f", {100 * done // total} %" if total else "")
-    grid.add_row(ProgressBar(total=total or 1, completed=done), _clean(share))
+    grid.add_row(
+        ProgressBar(total=total or 1, completed=done, complete_style="green", finished_style="green"), _clean(share)
+    )
     return grid
 
 
