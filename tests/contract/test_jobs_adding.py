@@ -1,6 +1,7 @@
 """Jobs are added to the embedded job service, over its own restarts, kills and conflicts."""
 
 import threading
+import time
 
 import pytest
 from qsmr.addjobs import Adding
@@ -79,12 +80,16 @@ def test_two_runs_from_two_machines_add_each_job_once(shared_job_service, add):
 
 
 def test_a_service_that_is_killed_and_comes_back_gets_every_job_once(job_service, add):
-    timers = [threading.Timer(0.3 + 1.5 * turn, lambda: (job_service.kill(), job_service.start())) for turn in range(2)]
-    for timer in timers:
-        timer.start()
-    result = add(job_service, range(1, 20_001))
-    for timer in timers:
-        timer.join()
+    def kill_twice():
+        for _ in range(2):
+            time.sleep(0.5)
+            job_service.kill()
+            job_service.start()
+
+    killing = threading.Thread(target=kill_twice)
+    killing.start()
+    add(job_service, range(1, 20_001))
+    killing.join()
     result = add(job_service, range(1, 20_001))
     assert not result.failed, result.complaint()
     assert stored(job_service, "demo") == set(range(1, 20_001))

@@ -9,8 +9,8 @@ ROOT = "http://example.com/odin_api"
 TARGET = "level2?d=9ZJ9cGgljTN7knxAAhW8077G4Lr2NuVapD_8L2PsWN-e0VV2auyQhU1v12CRVPT7"
 
 
-def maker(odin_project, version="v4", secret="adsfasreerfgtres", cipher="ecb", root=ROOT):
-    return JobMaker(Settings(root, secret, "", "", ""), odin_project, version, cipher)
+def maker(odin_project, version="v4", key="adsfasreerfgtres", cipher="ecb", root=ROOT):
+    return JobMaker(Settings(root, key, "", "", ""), odin_project, version, cipher)
 
 
 def test_a_v4_job():
@@ -37,9 +37,9 @@ def test_documents_that_differ_have_digests_that_differ():
         maker("a"),
         maker("b"),
         maker("a", "v5"),
-        maker("a", secret="0123456789abcdef"),
+        maker("a", key="0123456789abcdef"),
         maker("a", root="http://x"),
-        maker("a", secret="rc/lY+OQYq6mvI6tCfr+tQ==", cipher="eax"),
+        maker("a", key="rc/lY+OQYq6mvI6tCfr+tQ==", cipher="eax"),
     ]
     assert len({make.digest for make in makers}) == len(makers)
     assert maker("a").digest == maker("a").digest
