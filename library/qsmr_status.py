@@ -176,7 +176,7 @@ def run(module: AnsibleModule) -> dict:
     module.no_log_values &= {settings.odin_secret, settings.job_api_password}
     level2 = Level2(settings.odin_api_root, parameters["target_version"], odin_project, parameters["freq_mode"])
     hosts = [read_host(host, probe) for host, probe in sorted(parameters["hosts"].items())]
-    with JobApi(settings.job_api_root) as api:
+    with JobApi(settings.job_api_root, read_timeout=60.0) as api:
         picture = take_picture(api, project, level2, hosts, datetime.now(UTC))
     file = parameters["output_file"]
     return {"changed": bool(file) and write(Path(file), picture, module.check_mode), "picture": picture}
