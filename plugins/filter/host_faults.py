@@ -13,7 +13,7 @@ def host_faults(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _faults(answer: Mapping[str, Any]) -> list[str]:
     if answer.get("unreachable"):
-        said = " ".join(str(answer.get("msg", "")).split())
+        said = " ".join(str(answer.get("msg", "")).split()).rpartition("over ssh: ")[2]
         return [f"unreachable ({said}): repair it, or leave it out with --limit"]
     if "faults" not in answer:
         said = str(answer.get("module_stderr") or answer.get("msg") or "no answer").strip().splitlines()[-1]

@@ -6,6 +6,7 @@ lab hosts: Python 3.9 and the standard library.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -92,9 +93,10 @@ class Container:
 
     @property
     def worker(self) -> str:
-        """The name under which it claims jobs."""
-        host = self.env.get(HOSTNAME_KEY, "")
-        return f"UWorker_{host}_{self.hostname}" if host else f"UWorker_{self.hostname}"
+        """The name under which it claims jobs: the job service takes 64 characters, longer ones end with a digest."""
+        own = self.env.get("UWORKER_CONTAINER_NAME") or self.hostname
+        name = "_".join(filter(None, ("UWorker", self.env.get(HOSTNAME_KEY), own)))
+        return name if len(name) <= 64 else f"{name[:53]}_{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
     @property
     def condition(self) -> str:

@@ -19,6 +19,8 @@ from .hostpaths import why
 from .release import COMPOSE_FILE, ENV_FILE, Releases, parse_env
 
 SERVICE = "uworker"
+# A worker finishes its job at hand or gives it back; Docker kills it only when it has had time for both. Seconds.
+GIVING_BACK = 15
 # Compose gets as long as its containers may take to stop, and this for itself, in seconds.
 COMPOSE_TIMEOUT = 300.0
 LONGEST_PAUSE = 2.0
@@ -107,7 +109,7 @@ class WorkerHost:
         self.docker = docker
         self.releases = releases
         self.compose_project = compose_project
-        self.drain_timeout = drain_timeout
+        self.stop_timeout = drain_timeout + GIVING_BACK
         self.clock = clock
         self.sleep = sleep
 
@@ -138,20 +140,12 @@ class WorkerHost:
         known = {container.id for container in found.containers}
         stuck = [c.id for c in now.containers if c.id in known and c.condition in STUCK]
         if stuck:
-            timeout = str(self.drain_timeout)
-            self.docker.out(
-                "Restarting the workers",
-                "restart",
-                "--time",
-                timeout,
-                *stuck,
-                timeout=self.drain_timeout + COMPOSE_TIMEOUT,
-            )
+            self._let_end("Restarting the workers", "restart", *stuck)
 
-    def _wait_for_docker(self, what: str, verb: str, *ids: str) -> None:
-        """Let workers end: each gets ``drain_timeout`` for its job at hand."""
-        timeout = self.drain_timeout + COMPOSE_TIMEOUT
-        self.docker.out(what, verb, "--time", str(self.drain_timeout), *ids, timeout=timeout)
+    def _let_end(self, what: str, verb: str, *ids: str) -> None:
+        """Stop or restart workers, which get the time to end their jobs."""
+        timeout = self.stop_timeout + COMPOSE_TIMEOUT
+        self.docker.out(what, verb, "--time", str(self.stop_timeout), *ids, timeout=timeout)
 
     def _compose_up(self, desired: Desired) -> None:
         command, _ = self.docker.compose(self.docker.info())
@@ -161,11 +155,11 @@ class WorkerHost:
                 "--project-name", self.compose_project,
                 "--file", str(self.releases.directory(desired.snapshot_id) / COMPOSE_FILE),
                 "up", "--detach", "--no-build", "--remove-orphans",
-                "--timeout", str(self.drain_timeout),
+                "--timeout", str(self.stop_timeout),
                 "--scale", f"{SERVICE}={desired.count}",
             ),
             {**self.docker.environ, **desired.env},
-            self.drain_timeout + COMPOSE_TIMEOUT,
+            self.stop_timeout + COMPOSE_TIMEOUT,
         )  # fmt: skip
         if result.code:
             running = {container.release for container in self.containers()}
@@ -213,7 +207,7 @@ class WorkerHost:
         """Stop the workers, each after its job at hand or ``drain_timeout``, and remove them and all releases."""
         ids = [container.id for container in self.containers()]
         if ids:
-            self._wait_for_docker("Stopping the workers", "stop", *ids)
+            self._let_end("Stopping the workers", "stop", *ids)
             self.docker.out("Removing the workers", "rm", *ids)
         label = f"label=com.docker.compose.project={self.compose_project}"
         networks = self.docker.out("Listing the networks", "network", "ls", "--quiet", "--filter", label).split()

@@ -1,0 +1,119 @@
+"""A lab host whose ``docker`` and ``docker-compose`` are played by Python: images and containers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from qsmr.dockercli import Docker, Result
+
+LAYERS = ["sha256:base", "sha256:code"]
+
+
+def snapshot(snapshot_id: str = "r1", layers: Sequence[str] = LAYERS, size: int = 10) -> dict[str, Any]:
+    """The parts of a snapshot.json that hosts read. Every layer has ``size`` bytes."""
+    return {
+        "snapshot_id": snapshot_id,
+        "inputs": f"sha256:inputs-{snapshot_id}",
+        "image": {
+            "name": f"qsmr_snapshot_demo:{snapshot_id}",
+            "id": f"sha256:{snapshot_id}",
+            "architecture": "amd64",
+            "layers": [{"diff_id": layer, "size": size} for layer in layers],
+        },
+        "archive": {"file": "docker_image", "size": 7, "sha256": "0" * 64},
+    }
+
+
+def image(image_id: str, layers: Sequence[str] = LAYERS, inputs: str = "") -> dict[str, Any]:
+    """``docker image inspect`` of an image."""
+    labels = {"org.qsmr.fleet.inputs": inputs} if inputs else None
+    return {"Id": image_id, "RootFS": {"Layers": list(layers)}, "Config": {"Labels": labels}}
+
+
+@dataclass
+class HostDouble:
+    """``images`` by name. ``condition`` is how containers turn out that start; ``commands`` is what was called."""
+
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    containers: list[dict[str, Any]] = field(default_factory=list)
+    condition: str = "healthy"
+    loads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    fails: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = "x86_64"
+    commands: list[str] = field(default_factory=list)
+    numbers: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def docker(self) -> Docker:
+        return Docker(self.run, {"PATH": "/bin"})
+
+    @property
+    def changes(self) -> list[str]:
+        """The commands that change something, without their options."""
+        verbs = ("up", "restart", "stop", "rm", "load", "tag")
+        return [verb for line in self.commands for verb in verbs if f" {verb} " in f" {line} "]
+
+    def run(self, argv: Sequence[str], env: Mapping[str, str], timeout: float) -> Result:
+        line = " ".join(argv)
+        self.commands.append(line)
+        for part, words in self.fails.items():
+            if part in line:
+                return Result(1, "", words)
+        return self.compose(line, env) if argv[0] == "docker-compose" else self.docker_command(line, argv[1:])
+
+    def docker_command(self, line: str, words: Sequence[str]) -> Result:
+        if words[0] == "info":
+            return Result(0, json.dumps({"DockerRootDir": "/", "Architecture": self.architecture}))
+        if words[0] == "ps":
+            return Result(0, "\n".join(container["Id"] for container in self.containers))
+        if words[:2] == ("container", "inspect"):
+            return Result(0, json.dumps([c for c in self.containers if c["Id"] in words]))
+        if words[:2] == ("image", "ls"):
+            return Result(0, "\n".join(found["Id"] for found in self.images.values()))
+        if words[:2] == ("image", "inspect"):
+            named = [found for name, found in self.images.items() if name in words or found["Id"] in words]
+            return Result(0, json.dumps(named)) if named else Result(1, "[]", "Error: No such image: it")
+        if words[0] == "tag":
+            self.images[words[2]] = next(found for found in self.images.values() if found["Id"] == words[1])
+        if words[0] == "load":
+            self.images.update(self.loads)
+        if words[0] == "restart":
+            for container in self.containers:
+                if container["Id"] in words:
+                    container["State"] = state(self.condition)
+        if words[0] == "rm":
+            self.containers = [container for container in self.containers if container["Id"] not in words]
+        return Result(0, "log line\n" if words[0] == "logs" else "")
+
+    def compose(self, line: str, env: Mapping[str, str]) -> Result:
+        """As Compose does: keep containers of this image and environment, recreate others, add and remove some."""
+        if " up " not in line:
+            return Result(0, "1.29.2\n")
+        name = f"qsmr_snapshot_demo:{env['QSMR_SNAPSHOT_ID']}"
+        wanted = sorted(f"{key}={value}" for key, value in env.items() if key.startswith(("UWORKER_", "QSMR_")))
+        fitting = [c for c in self.containers if c["Image"] == self.images[name]["Id"] and c["Config"]["Env"] == wanted]
+        number = int(line.rpartition("=")[2])
+        self.containers = fitting[:number]
+        while len(self.containers) < number:
+            new = next(self.numbers)
+            self.containers.append(
+                {
+                    "Id": f"id{new}",
+                    "Name": f"/worker-{new}",
+                    "Image": self.images[name]["Id"],
+                    "State": state(self.condition),
+                    "Config": {"Image": name, "Hostname": f"{new}", "Env": wanted},
+                }
+            )
+        return Result(0, "")
+
+
+def state(condition: str) -> dict[str, Any]:
+    """``State`` of a container in some condition: a health, or a state of Docker's."""
+    if condition in ("healthy", "unhealthy", "starting"):
+        return {"Status": "running", "Health": {"Status": condition, "Log": [{"Output": "the check's words"}]}}
+    return {"Status": condition}

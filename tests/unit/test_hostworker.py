@@ -1,0 +1,194 @@
+"""What a host's state and the wanted one make the worker module do."""
+
+from __future__ import annotations
+
+import pytest
+from host_double import HostDouble, image, snapshot, state
+from qsmr.errors import QsmrError
+from qsmr.hostimage import Wanted
+from qsmr.hostworker import Desired, WorkerHost, compare
+from qsmr.release import Releases
+
+PASSWORD = "s3cret$pass"
+
+
+def desired(snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1"):
+    env = f"UWORKER_JOB_API_PASSWORD={password}\nQSMR_CONFIG=\nQSMR_SNAPSHOT_ID={snapshot_id}\n"
+    files = {"docker-compose.yml": compose, "worker.env": env}
+    return Desired("qsmr-demo", snapshot_id, Wanted.from_snapshot(snapshot(snapshot_id)), files, hostname, count)
+
+
+class Lab:
+    """One host and its workers; time passes only while something sleeps."""
+
+    def __init__(self, tmp_path):
+        self.double = HostDouble({f"qsmr_snapshot_demo:{name}": image(f"sha256:{name}") for name in ("r1", "r2")})
+        self.releases = Releases(tmp_path, "demo")
+        self.now = 0.0
+        self.host = WorkerHost(
+            self.double.docker, self.releases, "qsmr-demo", 60, clock=lambda: self.now, sleep=self.sleep
+        )
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def converge(self, wanted, deadline=30.0):
+        """As the module does; returns the differences that there were."""
+        before = self.releases.current
+        found = self.host.find(wanted)
+        differences = compare(wanted, found)
+        if differences:
+            self.host.start(wanted, found)
+        self.host.wait_healthy(wanted, deadline, before)
+        return differences
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
+
+
+def test_bare_host_gets_the_release(lab):
+    assert lab.converge(desired(count=2)) == ["release: none -> r1", "workers: 0 -> 2"]
+    assert lab.releases.current == "r1"
+    assert len(lab.double.containers) == 2
+    assert lab.converge(desired(count=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "differences"),
+    [
+        (
+            desired("r2"),
+            ["release: r1 -> r2", "image: qsmr_snapshot_demo:r1 -> qsmr_snapshot_demo:r2"],
+        ),
+        (desired(count=2), ["workers: 1 -> 2"]),
+        (desired(count=0), ["workers: 1 -> 0"]),
+        (desired(hostname="other"), ["worker.env: key UWORKER_HOSTNAME changed"]),
+        (
+            desired(password="another"),
+            ["worker.env: differs", "worker.env: key UWORKER_JOB_API_PASSWORD changed"],
+        ),
+        (desired(compose="services: 2\n"), ["docker-compose.yml: differs"]),
+    ],
+)
+def test_difference_is_named_settled_and_then_gone(lab, wanted, differences):
+    lab.converge(desired())
+    assert lab.converge(wanted) == differences
+    assert lab.converge(wanted) == []
+    assert lab.releases.current == wanted.snapshot_id
+
+
+def test_no_password_is_in_any_difference_or_view(lab):
+    lab.converge(desired(password="old-password"))
+    found = lab.host.find(desired())
+    shown = f"{compare(desired(), found)} {found.view()} {desired().view()}"
+    assert PASSWORD not in shown
+    assert "old-password" not in shown
+
+
+def test_scaling_leaves_the_others_alone(lab):
+    lab.converge(desired(count=1))
+    first = lab.double.containers[0]["Id"]
+    lab.converge(desired(count=3))
+    assert first in [container["Id"] for container in lab.double.containers]
+    assert "restart" not in lab.double.changes
+
+
+def test_nothing_to_do_takes_no_command_that_changes_something(lab):
+    lab.converge(desired())
+    lab.double.commands.clear()
+    lab.converge(desired())
+    assert lab.double.changes == []
+    assert not [line for line in lab.double.commands if line.startswith("docker-compose")]
+
+
+def test_run_after_one_that_was_killed_before_compose_starts_the_release(lab):
+    """What was written is not what runs: the file is the wanted one, the container is not of it."""
+    lab.converge(desired())
+    lab.releases.write("r1", {"docker-compose.yml": "services: 2\n"})
+    assert lab.converge(desired(compose="services: 2\n")) == ["release: none -> r1"]
+    assert lab.double.changes == ["up", "up"]
+
+
+def test_run_after_one_that_was_killed_after_compose_switches(lab):
+    lab.converge(desired())
+    lab.converge(desired("r2"))
+    lab.releases.switch("r1")
+    assert lab.converge(desired("r2")) == ["release: r1 -> r2"]
+    assert lab.releases.current == "r2"
+
+
+@pytest.mark.parametrize("condition", ["unhealthy", "restarting", "paused"])
+def test_stuck_worker_is_restarted(lab, condition):
+    lab.converge(desired(count=2))
+    lab.double.containers[1]["State"] = state(condition)
+    assert lab.converge(desired(count=2)) == [f"container worker-2: {condition}"]
+    assert [line for line in lab.double.commands if " restart " in line] == ["docker restart --time 75 id2"]
+
+
+def test_worker_that_is_starting_is_waited_for_and_no_difference(lab):
+    lab.converge(desired())
+    lab.double.containers[0]["State"] = state("starting")
+    with pytest.raises(QsmrError, match="0 of 1 workers were healthy within 30 s"):
+        lab.converge(desired())
+    assert lab.double.changes == ["up"]
+
+
+def test_sick_release_is_told_with_its_check_its_lines_and_what_ran_before(lab):
+    lab.converge(desired())
+    lab.double.condition = "unhealthy"
+    with pytest.raises(QsmrError) as caught:
+        lab.converge(desired("r2"))
+    assert str(caught.value).splitlines() == [
+        "Release r2 is running but not healthy: 0 of 1 workers were healthy within 30 s; "
+        "r1, which ran before, is still on the host.",
+        "worker-2 is unhealthy, its check says: the check's words",
+        "  log line",
+    ]
+    assert 30 <= lab.now < 31
+    assert lab.releases.current == "r2"
+    assert lab.releases.ids() == ["r1", "r2"]
+
+
+def test_worker_without_a_health_check_never_counts_as_healthy(lab):
+    lab.double.condition = "running"
+    with pytest.raises(QsmrError, match="worker-1 is without a health check"):
+        lab.converge(desired())
+
+
+def test_failing_compose_leaves_current_at_what_runs(lab):
+    lab.converge(desired())
+    lab.double.fails = {" up ": f"ERROR: no such thing, {PASSWORD}"}
+    with pytest.raises(QsmrError) as caught:
+        lab.converge(desired("r2"))
+    assert str(caught.value) == (
+        "Compose did not start release r2: ERROR: no such thing, ******** (the host's workers run r1)"
+    )
+    assert lab.releases.current == "r1"
+
+
+def test_setting_that_compose_does_not_pass_on_is_an_error_and_no_endless_change(lab):
+    lab.double.compose = lambda line, env: HostDouble.compose(lab.double, line, {**env, "UWORKER_HOSTNAME": "x"})
+    with pytest.raises(QsmrError, match="worker.env: key UWORKER_HOSTNAME changed: is it in docker-compose.yml"):
+        lab.converge(desired())
+
+
+def test_release_is_not_started_without_its_image(lab):
+    with pytest.raises(QsmrError, match="has no image qsmr_snapshot_demo:r3"):
+        lab.converge(desired("r3"))
+    assert lab.releases.ids() == []
+
+
+def test_tag_that_moved_to_another_image_is_not_the_image(lab):
+    lab.double.images["qsmr_snapshot_demo:r1"] = image("sha256:other", ["sha256:x"])
+    with pytest.raises(QsmrError, match="has no image"):
+        lab.converge(desired())
+
+
+def test_absent_leaves_nothing(lab):
+    lab.converge(desired(count=2))
+    lab.host.remove()
+    assert lab.double.containers == []
+    assert not lab.releases.root.exists()
+    assert [line for line in lab.double.commands if " stop " in line] == ["docker stop --time 75 id1 id2"]
