@@ -86,7 +86,7 @@ def test_ids_are_compared_exactly(api, project):
         ({"source_url": "s"}, "Missing required fields: id"),
         ({}, "Missing required fields: id, source_url"),
         ({"id": "1", "source_url": "s", "b": 1, "a": 1}, "These fields do not exist or are for internal use: a, b"),
-        ({"id": "1", "source_url": "s", "status": "FINISHED"}, "These fields do not exist or are for internal use: status"),
+        ({"id": "1", "source_url": "s", "nr": 1}, "These fields do not exist or are for internal use: nr"),
         ({"id": 1, "source_url": "s"}, "Expected string in field 'id'"),
         ({"id": None, "source_url": "s"}, "Expected string in field 'id'"),
         ({"id": "1", "source_url": ["s"]}, "Expected string in field 'source_url'"),
@@ -96,7 +96,7 @@ def test_ids_are_compared_exactly(api, project):
         ({"id": "\ud83d", "source_url": "s"}, "Field 'id' has characters that cannot be stored"),
     ]
     + [
-        ({"id": "1", "source_url": "s"} | {field: "x" * (limit + 1)}, f"Field '{field}' is longer than {limit} characters")
+        (JOB | {field: "x" * (limit + 1)}, f"Field '{field}' is longer than {limit} characters")
         for field, limit in LIMITS.items()
     ],
 )  # fmt: skip

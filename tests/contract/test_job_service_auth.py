@@ -83,7 +83,9 @@ def test_password_buys_a_token_and_a_token_the_next(shared_job_service):
         assert requests.get(f"{root}/token", auth=(token, ""), timeout=30).status_code == 200
 
 
-@pytest.mark.parametrize("credentials", [("operator", "wrong"), ("nobody", ""), ("", ""), ("a.b.c", ""), ("operator", "")])
+@pytest.mark.parametrize(
+    "credentials", [("operator", "wrong"), ("nobody", ""), ("", ""), ("a.b.c", ""), ("operator", "")]
+)
 def test_wrong_credentials(shared_job_service, credentials):
     answer = requests.get(f"{shared_job_service.root}/token", auth=credentials, timeout=30)
     assert (answer.status_code, answer.json()) == (401, {"error": "Unauthorized access"})

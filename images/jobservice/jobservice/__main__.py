@@ -1,38 +1,61 @@
-"""Start the service: migrations, the administrator, then gunicorn in this process."""
+"""Start the service: migrations, the administrator, then gunicorn."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
+from flask import Flask
+from gunicorn.app.base import BaseApplication
 from sqlalchemy.exc import OperationalError
 
+from . import create_app
 from .auth import add_user
 from .database import Database
-from .settings import Settings, SettingsError, read
+from .settings import Settings, SettingsError
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn in this process, so that its workers are forks with everything imported."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self.options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return create_app()
 
 
 def main() -> None:
     os.umask(0o077)  # the database holds password hashes
     try:
-        _prepare(Settings.from_environment())
-        command = [
-            sys.executable, "-m", "gunicorn", "jobservice:create_app()",
-            f"--bind=0.0.0.0:{read('PORT') or 5000}",
-            f"--workers={read('GUNICORN_WORKERS') or 2}",
-            f"--threads={read('GUNICORN_THREADS') or 4}",
-            "--worker-class=gthread", "--timeout=180", "--worker-tmp-dir=/dev/shm", "--keep-alive=75",
-        ]  # fmt: skip
+        settings = Settings.from_environment()
+        prepare(settings)
     except SettingsError as error:
         sys.exit(f"jobservice: {error}")
     except OperationalError as error:
-        sys.exit(f"jobservice: DATABASE_URL: the database cannot be used: {error.orig}")
-    # The administrator is in the database now, the process that serves need not know the password.
-    os.environ.pop("USERVICE_ADMIN_PASSWORD", None)
-    os.execv(command[0], command)  # noqa: S606
+        reason = " ".join(str(error.orig).split())
+        sys.exit(f"jobservice: DATABASE_URL: the database cannot be used: {reason}")
+    Server(
+        {
+            "bind": f"0.0.0.0:{settings.port}",
+            "workers": settings.workers,
+            "threads": settings.threads,
+            "worker_class": "gthread",
+            "worker_tmp_dir": "/dev/shm",  # noqa: S108
+            "timeout": 180,
+            "keepalive": 75,
+        }
+    ).run()
 
 
-def _prepare(settings: Settings) -> None:
+def prepare(settings: Settings) -> None:
+    """Make what the first start must make, and bring the rest to this version."""
     if not (settings.admin_user and settings.admin_password):
         raise SettingsError("USERVICE_ADMIN_USER and USERVICE_ADMIN_PASSWORD must be set (or <NAME>_FILE)")
     settings.secret_key()

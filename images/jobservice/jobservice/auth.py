@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 from flask import Blueprint, abort, current_app, g, request
@@ -22,9 +22,6 @@ TOKEN_SECONDS = 600
 
 blueprint = Blueprint("auth", __name__, url_prefix="/rest_api")
 View = TypeVar("View", bound=Callable[..., Any])
-
-# What an unknown user's password is checked against, so that the answer takes as long as for a known one.
-NOBODY = generate_password_hash("")
 
 
 def token_serializer(key: str) -> URLSafeTimedSerializer:
@@ -66,8 +63,14 @@ def _authenticate() -> Row[Any] | None:
         return _find(users.c.id == user_id)
     except BadSignature:
         user = _find(users.c.username == given.username)
-        matches = check_password_hash(user.password_hash if user else NOBODY, given.password or "")
+        matches = check_password_hash(user.password_hash if user else _nobodys_hash(), given.password or "")
         return user if matches else None
+
+
+@cache
+def _nobodys_hash() -> str:
+    """What an unknown user's password is checked against, so that the answer takes as long as for a known one."""
+    return generate_password_hash("")
 
 
 def _find(condition: ColumnElement[bool]) -> Row[Any] | None:

@@ -11,7 +11,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 DATA_DIRECTORY = Path("/var/lib/jobservice")
-SECRETS = ("DATABASE_URL", "SECRET_KEY", "USERVICE_ADMIN_USER", "USERVICE_ADMIN_PASSWORD")
 
 
 class SettingsError(Exception):
@@ -28,11 +27,21 @@ def read(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def read_number(name: str, default: int) -> int:
+    value = read(name) or str(default)
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 65536):
+        raise SettingsError(f"{name}: {value!r} is not a whole number from 1 to 65535")
+    return int(value)
+
+
 @dataclass(frozen=True)
 class Settings:
     database_url: URL
     admin_user: str
     admin_password: str = field(repr=False)
+    port: int
+    workers: int
+    threads: int
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -47,7 +56,14 @@ class Settings:
             raise SettingsError(f"DATABASE_URL: {url.get_backend_name()} is not supported, use sqlite or postgresql")
         if url.get_backend_name() == "sqlite" and not url.database:
             raise SettingsError("DATABASE_URL: a database in memory would not outlive the request, name a file")
-        return cls(url, read("USERVICE_ADMIN_USER"), read("USERVICE_ADMIN_PASSWORD"))
+        return cls(
+            url,
+            admin_user=read("USERVICE_ADMIN_USER"),
+            admin_password=read("USERVICE_ADMIN_PASSWORD"),
+            port=read_number("PORT", 5000),
+            workers=read_number("GUNICORN_WORKERS", 2),
+            threads=read_number("GUNICORN_THREADS", 4),
+        )
 
     def secret_key(self) -> str:
         """Key that signs the tokens: SECRET_KEY, else one made at the first start and kept beside the data."""

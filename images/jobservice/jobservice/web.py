@@ -126,7 +126,7 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(OperationalError)
     def answer_database_trouble(error: OperationalError) -> Response:
-        log.error("database: %s", error.orig)
+        log.error("database: %s", " ".join(str(error.orig).split()))
         return answer_error(ServiceUnavailable("The database cannot be reached, try again later"))
 
     @app.before_request
