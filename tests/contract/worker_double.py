@@ -128,8 +128,8 @@ def running_double() -> Iterator[Double]:
         double.server.server_close()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "not in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
