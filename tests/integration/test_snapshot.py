@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from container_fleet import REPOSITORY, Fleet, Result, docker
+from contract.job_service import JobService
 from qsmr.snapshot import newest_snapshot
 
 PROJECT = "SnapTest"
@@ -291,18 +294,25 @@ def test_the_former_command_shows_why_a_build_fails(lab, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["build.sh"]
 
 
-def test_the_former_command_adds_the_jobs(fleet, lab, tmp_path):
-    shutil.copytree(REPOSITORY / "examples/qsmr-demo", tmp_path / "code")
+def test_the_former_command_adds_the_jobs(lab, tmp_path):
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     inventory = {
-        "control": {"hosts": {"localhost": {"ansible_connection": "local"}}},
+        "control": {"hosts": {"localhost": local}},
         "fleet": {"children": {"control": {}}, "vars": {"qsmr_state_dir": str(tmp_path / "state")}},
     }
     (tmp_path / "inventory.yml").write_text(json.dumps(inventory))
-    (tmp_path / "scanids.txt").write_text((fleet.directory / "scanids.txt").read_text().split()[0])
-    config = str(fleet.directory / "demo.conf")
-    done = former(
-        tmp_path / "code", "snapjobs", config, "../scanids.txt", "1", ANSIBLE_INVENTORY=str(tmp_path / "inventory.yml")
-    )
+    (tmp_path / "scanids.txt").write_text("7014769645\n7014769646\n")
+    service = JobService(tmp_path)
+    try:
+        config = lab.config.read_text().replace("http://jobs.example/rest_api", service.root)
+        config = config.replace("=ana\n", f"={service.username}\n").replace(PASSWORD, service.password)
+        (tmp_path / "lab.conf").write_text(config)
+        arguments = ("snapjobs", str(tmp_path / "lab.conf"), str(tmp_path / "scanids.txt"), "1")
+        done = former(lab.code, *arguments, ANSIBLE_INVENTORY=str(tmp_path / "inventory.yml"))
+        jobs = requests.get(f"{service.root}/v4/snapjobs/jobs", timeout=10).json()["Jobs"]
+    finally:
+        service.kill()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.index("Snapshot built") < done.stdout.index("Adding jobs from ../scanids.txt")
-    assert fleet.settings.job_api_password not in done.stdout + done.stderr
+    assert len(jobs) == 2
+    assert done.stdout.index("Snapshot built") < done.stdout.index(f"Adding jobs from {tmp_path}/scanids.txt")
+    assert service.password not in done.stdout + done.stderr
