@@ -10,7 +10,6 @@ import base64
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -68,7 +67,7 @@ class OdinService:
 
     def stop(self) -> None:
         if self._process:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()
             self._process.wait(10)
 
     def restart(self) -> None:

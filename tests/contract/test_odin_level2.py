@@ -13,7 +13,8 @@ import pytest
 import requests
 from contract import odin_service
 from contract.odin_service import OdinService, document
-from odin.config import ConfigError, load_settings
+from odin import create_app
+from odin.config import ConfigError, Settings, load_settings
 
 odin = odin_service.odin
 
@@ -504,6 +505,20 @@ def test_each_request_is_one_line_without_secrets(odin: OdinService) -> None:
 def test_a_wrong_setting_is_told(environment: dict[str, str], reason: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(reason)):
         load_settings(environment)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite:////nowhere/odin.sqlite", "unable to open database file"),
+        ("rubbish", "Could not parse SQLAlchemy URL"),
+        ("mysql://host/odin", "the URL must be of sqlite or postgresql"),
+        ("postgresql://odin:word@127.0.0.1:1/odin", "(?i)connection refused"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told(url: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"^DATABASE_URL: the database cannot be used: .*{reason}"):
+        create_app(Settings(secret=ECB_SECRET, database_url=url))
 
 
 def test_a_wrong_setting_ends_the_start_without_a_traceback(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from flask import Flask
 from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.routing import IntegerConverter, ValidationError
 
 from . import level1, level2, level2_in
-from .config import Settings, load_settings
+from .config import ConfigError, Settings, load_settings
 from .scans import BANDS
 from .store import Store
 
@@ -21,7 +22,8 @@ class FreqModeConverter(IntegerConverter):
     """A frequency mode that the instrument has; a path with another one is not found."""
 
     def to_python(self, value: str) -> int:
-        if (freqmode := super().to_python(value)) not in BANDS:
+        freqmode = int(super().to_python(value))
+        if freqmode not in BANDS:
             raise ValidationError
         return freqmode
 
@@ -30,7 +32,8 @@ class ScanIdConverter(IntegerConverter):
     """A scan id that the database can hold."""
 
     def to_python(self, value: str) -> int:
-        if (scanid := super().to_python(value)) >= 2**63:
+        scanid = int(super().to_python(value))
+        if scanid >= 2**63:
             raise ValidationError
         return scanid
 
@@ -38,13 +41,17 @@ class ScanIdConverter(IntegerConverter):
 def create_app(settings: Settings | None = None) -> Flask:
     """Make the WSGI application.
 
-    Raises ConfigError if the environment does not hold what is needed.
+    Raises ConfigError if the environment does not hold what is needed or the database cannot be used.
     """
     settings = settings or load_settings()
     app = Flask(__name__, root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_DOCUMENT_BYTES
     app.url_map.converters |= {"freqmode": FreqModeConverter, "scanid": ScanIdConverter}
-    store = Store(settings.database_url)
+    try:
+        store = Store(settings.database_url)
+    except SQLAlchemyError as error:
+        reason = " ".join(f"{getattr(error, 'orig', None) or error}".split())
+        raise ConfigError(f"DATABASE_URL: the database cannot be used: {reason}") from None
     app.extensions |= {"settings": settings, "store": store}
 
     app.register_blueprint(level1.api, url_prefix=API)
@@ -57,7 +64,10 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     @app.get("/health")
     def health() -> ResponseReturnValue:
-        store.ping()
+        try:
+            store.ping()
+        except SQLAlchemyError:
+            return {"status": "the database does not answer"}, 503
         return {"status": "ok"}
 
     return app

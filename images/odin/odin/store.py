@@ -65,8 +65,15 @@ def _storable(text: str) -> str:
 
 
 class Store:
+    """The database at a SQLAlchemy URL; raises sqlalchemy.exc.SQLAlchemyError if it cannot be used."""
+
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise sa.exc.ArgumentError("the URL must be of sqlite or postgresql")
+        if parsed.drivername == "postgresql":  # the driver that the image has is not SQLAlchemy's default
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self._engine = sa.create_engine(parsed, pool_pre_ping=True)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _configure_sqlite)
         self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
@@ -93,9 +100,11 @@ class Store:
         key = [documents.c.project, documents.c.freqmode, documents.c.scanid]
         if replace:
             names = ("stored", "failed", "l2i", "l2", "l2c")
-            insert = insert.on_conflict_do_update(key, set_={name: insert.excluded[name] for name in names})
+            insert = insert.on_conflict_do_update(
+                index_elements=key, set_={name: insert.excluded[name] for name in names}
+            )
         else:
-            insert = insert.on_conflict_do_nothing(key)
+            insert = insert.on_conflict_do_nothing(index_elements=key)
         with self._engine.begin() as db:
             db.execute(self._insert(projects).values(name=project).on_conflict_do_nothing())
             # From here on a second delivery of the same scan waits for this one.
@@ -119,7 +128,7 @@ class Store:
         query = sa.select(documents).where(*_of(project, freqmode), documents.c.scanid == scanid)
         with self._engine.connect() as db:
             row = db.execute(query).one_or_none()
-        return row and Document(**{name: getattr(row, name) for name in Document.__dataclass_fields__})
+        return Document(**{name: getattr(row, name) for name in Document.__dataclass_fields__}) if row else None
 
     def published(self, project: str) -> bool | None:
         """Whether a project is published; None if there is no such project."""
