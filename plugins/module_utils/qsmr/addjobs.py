@@ -176,10 +176,12 @@ class Adding:
         self._progress.say("asking", total=ledger.wanted())
         patience = min(self._patience, _FIRST_PATIENCE)
         before = self._look(patience)
+        if before and ledger.agrees_with(before.mark) and not ledger.unknown():
+            return Result(Counts(ledger.wanted(), were_there=ledger.wanted()), repeated=repeated)
         gone = 0
         if before is None:
             gone = ledger.reconcile([])
-        elif not self._known(ledger, before):
+        elif before.jobs != ledger.added() or (before.jobs and not ledger.agrees_with(before.mark)):
             gone = self._compare(ledger, patience)
         planned, new = ledger.plan()
         if check:
@@ -207,12 +209,6 @@ class Adding:
             stopped=stopped,
             faults=ledger.faults(MOST_SHOWN),
         )
-
-    def _known(self, ledger: Ledger, seen: _Seen) -> bool:
-        """Whether the ledger tells what the service lists: nothing came or went, and it is all ours or all there."""
-        if seen.jobs == 0:
-            return ledger.added() == 0
-        return ledger.agrees_with(seen.mark) and (seen.jobs == ledger.added() or ledger.unknown() == 0)
 
     def _send_all(self, ledger: Ledger, sender: Sender) -> tuple[str, bool]:
         """Send what is planned. Returns why that ended early, and whether only the service's list tells the outcome."""
