@@ -323,6 +323,16 @@ def test_archives_of_an_earlier_build_do_not_count(make, tmp_path, given_paramet
     assert sorted(path.name for path in code.iterdir()) == ["build.sh", "program", "qsmr.tar.gz", "qsmr_data.tar.gz"]
 
 
+def test_archives_come_back_even_after_a_killed_build(make, given_parameters):
+    code = Path(given_parameters["code_dir"])
+    (code / ".qsmr_snapshot_earlier_qsmr_data.tar.gz").write_text("precious")
+    (code / "qsmr_data.tar.gz").write_text("half wri")
+    (code / "build.sh").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(QsmrError, match="exit code 1"):
+        make()
+    assert (code / "qsmr_data.tar.gz").read_text() == "precious"
+
+
 def test_files_that_the_build_leaves_among_the_code_do_not_make_it_build_again(make, tmp_path, given_parameters):
     script = Path(given_parameters["code_dir"]) / "build.sh"
     script.write_text(script.read_text() + "date +%N >build.log\n")

@@ -470,7 +470,9 @@ def _set_aside(code_dir: Path) -> Iterator[None]:
     """
     aside = {code_dir / name: code_dir / f"{PARTIAL}earlier_{name}" for name in ARCHIVES}
     for path, earlier in aside.items():
-        if path.exists():
+        if earlier.exists():
+            path.unlink(missing_ok=True)  # of a build that was killed
+        elif path.exists():
             path.replace(earlier)
     try:
         yield
