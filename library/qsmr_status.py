@@ -130,7 +130,7 @@ picture:
         workers:
           type: list
           elements: dict
-          description: "Its workers: name, container, condition, release, and what the health check says."
+          description: "Its workers: name, container, condition, release, and what its health check says against it."
     failures:
       type: list
       elements: dict

@@ -258,6 +258,13 @@ def test_host_that_does_not_tell(found, state, error):
     assert (row["state"], row["error"], row["workers"], row["release"]) == (state, error, [], None)
 
 
+def test_picture_of_a_healthy_fleet_is_the_same_while_nothing_happens():
+    probes = [probe(worker("a", says=f"healthy: idle, last contact 10:0{minute}")) for minute in (1, 2)]
+    service = Service(record({"Available": 1}, claimed=0))
+    first, second = (picture(service, host1=found) for found in probes)
+    assert first == second
+
+
 IDLE = {"Finished": 1}
 
 

@@ -214,7 +214,8 @@ def read_host(host: str, probe: Mapping[str, Any] | None) -> dict[str, Any]:
                 "container": worker["name"],
                 "condition": condition(worker),
                 "release": worker.get("release") or None,
-                "says": first_line(worker.get("health_output") or "") or None,
+                # A healthy worker tells the time of its last contact, which would make every picture another one.
+                "says": condition(worker) != "healthy" and first_line(worker.get("health_output") or "") or None,
             }
             for worker in found.get("containers", [])
         ],
