@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -568,8 +568,8 @@ def test_the_sign_of_life_goes_on_during_a_long_job(project: Project, start: Sta
     project.add()
     start(project, "sleep 60", patch="from uworker import state; state.BEAT_INTERVAL = 0.1; executor.TICK = 0.1")
     wait_until(lambda: worker_busy(project))
-    state = tmp_path / "state" / "state.json"
-    beats = {json.loads(state.read_text())["beat"] for _ in range(10) if time.sleep(0.1) is None}
+    state = tmp_path / "state" / "state"
+    beats = {state.read_text() for _ in range(10) if time.sleep(0.1) is None}
     assert len(beats) > 3
 
 
@@ -578,17 +578,26 @@ def test_a_hanging_or_dead_worker_is_unhealthy(project: Project, start: Start, t
     worker.becomes("idle, last contact")
     worker.process.kill()
     worker.ends()
-    state = tmp_path / "state" / "state.json"
-    content = json.loads(state.read_text())
-    content["beat"] -= 61
-    state.write_text(json.dumps(content))
+    state = tmp_path / "state" / "state"
+    state.write_text(re.sub("(?<=beat=).*", lambda beat: str(float(beat[0]) - 61), state.read_text()))
     assert worker.health()[0] == 1
     assert "no sign of life for 6" in worker.health()[1]
-    state.write_text("{")
+    state.write_text("beat")
     assert "not readable" in worker.health()[1]
     state.unlink()
     assert "no worker runs here" in worker.health()[1]
     assert "Traceback" not in worker.health()[1]
+
+
+def test_without_its_state_directory_a_worker_takes_nothing(project: Project, start: Start, tmp_path: Path) -> None:
+    worker = start(project, "true", patch="client.Backoff.next = lambda self: 0.1")
+    worker.becomes("idle, last contact")
+    shutil.rmtree(tmp_path / "state")
+    project.add()
+    wait_until(lambda: "state can't be written" in worker.log.read_text())
+    assert project.free()
+    (tmp_path / "state").mkdir()
+    assert project.ends() == "FINISHED"
 
 
 # As first process of a container

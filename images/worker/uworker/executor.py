@@ -22,6 +22,10 @@ DRAIN_TIME = 1.0  # s to wait for output of processes that left the group and ho
 TIMEOUT_CODE, TIMEOUT_KILL_CODE = 124, 137
 
 
+class CommandError(Exception):
+    """The command can't be started; the message is the reason."""
+
+
 @dataclass(frozen=True)
 class Result:
     """How a job command ended; a negative `code` is the number of the signal that killed it."""
@@ -47,18 +51,21 @@ def run(
     """Run `argv` to its end and collect its output; nothing of its process group is left afterwards.
 
     The group is killed `timeout` seconds after the start, or at once (`given_up`) when `stop` runs out of time.
-    Raises OSError if the command can't be started.
+    Raises CommandError if it can't be started.
     """
     output.add("EXECUTOR", "Starting execution")
     started = time.monotonic()
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(f"the job command {argv[0]} can't be started: {error.strerror}") from error
     try:
         timeout_code, given_up, seconds = _follow(process, started + (timeout or math.inf), output, stop, tick)
     finally:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import threading
 import time
+from collections.abc import Callable
 
 from . import executor
 from .client import Backoff, DockerProject, Job, JobService, ServiceError
@@ -56,7 +56,7 @@ class Worker:
                 failures.reset()
             except Interrupted:
                 break
-            except (ServiceError, Unfit, DockerProject) as error:
+            except (ServiceError, Unfit, DockerProject, executor.CommandError) as error:
                 wait = max(failures.next(), getattr(error, "retry_after", 0.0))
                 self._state.set("waiting", str(error))
                 log.warning("%s; next look in %.0f s", error, wait)
@@ -80,7 +80,10 @@ class Worker:
             self._state.set("idle")
             return random.uniform(*IDLE_WAIT)  # noqa: S311 - no secret
         self._state.set(f"working on job {job.id}")
-        self._journal.begin(job)
+        try:
+            self._journal.begin(job)
+        except OSError as error:
+            raise Unfit(f"{self._settings.state_dir} can't be written: {error.strerror}") from error
         if not self._service.claim(job):
             self._journal.settled()
             return self._lost_races.next()
@@ -95,7 +98,7 @@ class Worker:
         try:
             report = self._run(job, output)
         except Exception as error:
-            if isinstance(error, (ServiceError, Unfit)):
+            if isinstance(error, (ServiceError, executor.CommandError)):
                 self._give_back(job, str(error))
                 raise
             log.exception("Job %s: error in the worker", job.id)
@@ -129,10 +132,8 @@ class Worker:
                 self._stop,
                 tick=lambda: self._tick(uploads),
             )
-        except OSError as error:
-            raise Unfit(f"the job command {argv[0]} can't be started: {error.strerror}") from error
         finally:
-            uploads.finish(self._stop.deadline)
+            uploads.finish(self._pause)
         if result.given_up:
             return None
         return Report(job, "FINISHED" if result.succeeded else "FAILED", output.text(), result.seconds)
@@ -230,10 +231,10 @@ class Uploads:
         self._thread = threading.Thread(target=self._upload, args=news, daemon=True)
         self._thread.start()
 
-    def finish(self, deadline: float) -> None:
+    def finish(self, pause: Callable[[float], bool]) -> None:
         """Wait for the end of an upload that is under way, so that it can't overwrite the final output."""
-        if self._thread:
-            self._thread.join(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
+        while self._thread and self._thread.is_alive() and pause(0.05):
+            pass
 
     def _upload(self, text: str, lines: int) -> None:
         try:

@@ -55,7 +55,10 @@ def _once(settings: Settings, stop: Stop, url: str) -> int:
         return _refuse(problem)
     stop.grace_period = 0
     output = Output(echo=lambda entry: print(entry, end="", flush=True))
-    result = executor.run([*settings.command, url], settings.job_environment, settings.job_timeout, output, stop)
+    try:
+        result = executor.run([*settings.command, url], settings.job_environment, settings.job_timeout, output, stop)
+    except executor.CommandError as error:
+        return _refuse(str(error))
     return result.code if result.code >= 0 else 128 - result.code
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from .client import Job
 from .health import STATE_FILE
+
+log = logging.getLogger("uworker")
 
 BEAT_INTERVAL = 5.0  # s
 
 
 class StateFile:
-    """The state that `uworker-health` judges; written when a problem comes or goes, and at least every few seconds."""
+    """The state that `uworker-health` judges; written when a problem comes or goes, and at least every few seconds.
+
+    If it can't be written (a full disk) the work goes on, and health gets bad as the sign of life gets old.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / STATE_FILE
@@ -56,7 +62,11 @@ class StateFile:
             contact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._contact))
         self._written = time.monotonic()
         problem = self._problem or self._service_problem
-        _replace(self._path, {"activity": self.activity, "problem": problem, "contact": contact, "beat": self._written})
+        state = {"activity": self.activity, "problem": problem, "contact": contact, "beat": self._written}
+        try:
+            _replace(self._path, "".join(f"{key}={' '.join(str(value).split())}\n" for key, value in state.items()))
+        except OSError as error:
+            log.warning("%s can't be written: %s", self._path, error.strerror)
 
 
 @dataclass
@@ -90,14 +100,18 @@ class Journal:
             self._path.unlink()
 
     def begin(self, job: Job) -> None:
-        """Note the job before it is claimed: until more is known it is to be given back, or failed by a kill."""
-        _replace(self._path, asdict(Report(job, "FAILED")))
+        """Note the job before it is claimed: until more is known it is to be given back, or failed by a kill.
+
+        Raises OSError if it can't be noted.
+        """
+        _replace(self._path, json.dumps(asdict(Report(job, "FAILED"))))
         self.owed = Report(job, "AVAILABLE")
 
     def save(self) -> None:
         """Note in the file what is owed, as it can't be reported now."""
         if self.owed:
-            _replace(self._path, asdict(self.owed))
+            with suppress(OSError):  # it is still in memory
+                _replace(self._path, json.dumps(asdict(self.owed)))
 
     def settled(self) -> None:
         """Forget the report: the job service has it."""
@@ -105,8 +119,8 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
 
-def _replace(path: Path, data: dict[str, Any]) -> None:
+def _replace(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
-    new.write_text(json.dumps(data), encoding="ascii")
+    new.write_text(text, encoding="utf-8", errors="backslashreplace")
     new.replace(path)
