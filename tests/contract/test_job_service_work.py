@@ -70,12 +70,10 @@ def test_fetch_from_an_unknown_project(api, project):
     assert api.get(f"/v4/{project}").status_code == 404
 
 
-def test_fetch_is_random_among_500(api, project):
-    jobs = [{"id": str(n), "source_url": "s"} for n in range(600)]
-    api.post(f"/v4/{project}/jobs", json=jobs)
-    fetched = {int(api.get(f"/v4/{project}/jobs/fetch").json()["Job"]["JobID"]) for _ in range(40)}
+def test_fetch_is_random_so_that_workers_seldom_get_the_same(api, project):
+    api.post(f"/v4/{project}/jobs", json=[{"id": str(n), "source_url": "s"} for n in range(600)])
+    fetched = {api.get(f"/v4/{project}/jobs/fetch").json()["Job"]["JobID"] for _ in range(40)}
     assert len(fetched) > 20
-    assert max(fetched) < 500
 
 
 @pytest.mark.parametrize("job_id", ["a b", "50%", "what?", "a#b", "ä", "a+b", "a&b=c"])
