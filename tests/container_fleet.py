@@ -35,11 +35,9 @@ class Result:
 
     def task_results(self, task: str) -> dict[str, dict[str, Any]]:
         """The results of a task by host; of its last run where it ran several times."""
-        return {
-            event["event_data"]["host"]: event["event_data"]["res"]
-            for event in self.events
-            if event["event_data"].get("task") == task and "res" in event["event_data"]
-        }
+        # At -v runner has events that are lines of the screen and no more.
+        data = (event.get("event_data", {}) for event in self.events)
+        return {found["host"]: found["res"] for found in data if found.get("task") == task and "res" in found}
 
 
 class Fleet:
