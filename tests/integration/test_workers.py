@@ -1,0 +1,339 @@
+"""Putting snapshots on the hosts and starting their workers: what is sent, what runs, and what stops a roll-out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from container_fleet import REPOSITORY, Fleet, docker
+from worker_snapshots import HEALTHY_AFTER_8_S, PASSWORD, PROJECT, SICK, copy_snapshot, make_snapshot
+
+ROOT = f"/opt/qsmr/{PROJECT}"
+PUSH, WORKER, CHECK = (
+    "Image of the snapshot is on the host",
+    "Workers of the snapshot run and are healthy",
+    "Every host is fit to run the snapshot",
+)
+
+
+class Rollout:
+    """Snapshots of the project, and what the hosts have of it."""
+
+    def __init__(self, fleet: Fleet, directory: Path) -> None:
+        self.fleet = fleet
+        self.directory = directory
+        self.good = make_snapshot(directory, 1)
+
+    def play(self, snapshot: Path, **arguments):
+        settings = {
+            "qsmr_project": PROJECT,
+            "qsmr_snapshot_dir": str(self.directory),
+            "qsmr_snapshot": str(snapshot),
+            "qsmr_healthy_deadline": 20,
+            "qsmr_drain_timeout": 5,
+        }
+        return self.fleet.play("workers.yml", **{**settings, **arguments})
+
+    def ok(self, snapshot: Path, **arguments):
+        result = self.play(snapshot, **arguments)
+        assert result.rc == 0, result.stdout
+        return result
+
+    def running(self, host: str) -> list[tuple[str, str, str]]:
+        """Id, image tag and condition of each worker's container."""
+        lines = self.fleet.ssh(
+            host,
+            f"docker ps -a --no-trunc --filter label=com.docker.compose.project=qsmr-{PROJECT} "
+            "--format '{{.ID}} {{.Image}} {{.Status}}'",
+        ).splitlines()
+        return sorted(
+            (word[0], word[1].partition(":")[2], line.rpartition("(")[2].rstrip(")"))
+            for line in lines
+            if (word := line.split())
+        )
+
+    def releases(self, host: str) -> list[str]:
+        return [tag for _, tag, condition in self.running(host) if condition == "healthy"]
+
+    def current(self, host: str) -> str:
+        return self.fleet.ssh(host, f"readlink {ROOT}/current || true").strip().rpartition("/")[2]
+
+    def everything(self) -> dict[str, str]:
+        """All that a run could change on the hosts: containers, images and files with their times."""
+        look = (
+            "docker ps -a --no-trunc --format '{{.ID}} {{.Image}}'; "
+            "docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'; "
+            f"find {ROOT} -printf '%p %m %T@ %l\\n' 2>&1 | sort"
+        )
+        return {host: self.fleet.ssh(host, look) for host in self.fleet.hosts}
+
+    def clean(self) -> None:
+        for host in self.fleet.hosts:
+            self.fleet.ssh(
+                host,
+                f"docker ps -aq --filter label=com.docker.compose.project=qsmr-{PROJECT} | xargs -r docker rm -f; "
+                f"docker images -q qsmr_snapshot_{PROJECT} | xargs -r docker rmi -f; rm -rf {ROOT}",
+            )
+
+
+@pytest.fixture(scope="module")
+def bare(fleet, tmp_path_factory) -> Rollout:
+    rollout = Rollout(fleet, tmp_path_factory.mktemp("snapshots"))
+    yield rollout
+    rollout.clean()
+
+
+@pytest.fixture(scope="module")
+def first(bare):
+    """A check mode run on bare hosts, and what they had before and after it; then the real one."""
+    before = bare.everything()
+    checked = bare.ok(bare.good, cmdline="--check --diff")
+    return before, checked, bare.everything(), bare.ok(bare.good)
+
+
+@pytest.fixture
+def rollout(bare, first) -> Rollout:
+    """The hosts with the good snapshot, whatever the test before did to them."""
+    if any(bare.releases(host) != [release(bare.good)] for host in bare.fleet.hosts):
+        bare.ok(bare.good)
+    return bare
+
+
+def release(snapshot: Path) -> str:
+    return json.loads((snapshot / "snapshot.json").read_text())["snapshot_id"]
+
+
+def words(result) -> str:
+    return " ".join(result.stdout.split())
+
+
+def test_check_mode_on_bare_hosts_tells_all_and_changes_nothing(first):
+    before, checked, after, _ = first
+    assert checked.changed == {"host1": 2, "host2": 2, "host3": 2}
+    assert before == after
+
+
+def test_hosts_with_either_compose_and_any_user_run_healthy_workers(rollout, first):
+    id_ = release(rollout.good)
+    assert first[3].changed == {"host1": 2, "host2": 2, "host3": 2}
+    for host in rollout.fleet.hosts:
+        assert rollout.releases(host) == [id_]
+        assert rollout.current(host) == id_
+        assert rollout.fleet.ssh(host, f"stat -c %a {ROOT}/current/worker.env").strip() == "600"
+        assert rollout.fleet.ssh(host, f"ls -A {ROOT}/incoming") == ""
+
+
+@pytest.mark.parametrize("mode", ["", "--check --diff"])
+def test_second_run_changes_nothing(rollout, mode):
+    before = rollout.everything()
+    assert rollout.ok(rollout.good, cmdline=mode).changed == {}
+    assert rollout.everything() == before
+
+
+def test_values_arrive_as_they_are(rollout):
+    for host in rollout.fleet.hosts:
+        [(container, *_)] = rollout.running(host)
+        lines = rollout.fleet.ssh(host, f"docker exec {container} env").splitlines()
+        assert f"UWORKER_JOB_API_PASSWORD={PASSWORD}" in lines
+        assert "QSMR_CONFIG=" in lines
+        assert f"UWORKER_HOSTNAME={host}" in lines
+
+
+def test_image_under_another_name_is_named_and_not_sent(rollout):
+    name = f"qsmr_snapshot_{PROJECT}:{release(rollout.good)}"
+    rollout.fleet.ssh("host2", f"docker tag {name} other:1 && docker rmi {name}")
+    result = rollout.ok(rollout.good, cmdline="--limit host2")
+    [action] = result.task_results(PUSH)["host2"]["actions"]
+    assert action.startswith("named sha256:")
+    assert "workers" not in str(result.task_results(WORKER)["host2"]["differences"])
+
+
+def test_scaling_keeps_the_workers_that_are_there(rollout):
+    hosts = {"cmdline": "--limit host1,host2", "qsmr_rollout_batches": ["100%"]}
+    before = {host: rollout.running(host)[0][0] for host in ("host1", "host2")}
+    rollout.ok(rollout.good, qsmr_workers_per_host=2, **hosts)
+    for host, container in before.items():
+        assert len(rollout.releases(host)) == 2
+        assert container in [found[0] for found in rollout.running(host)]
+    result = rollout.ok(rollout.good, **hosts)
+    assert result.task_results(WORKER)["host1"]["differences"] == ["workers: 2 -> 1"]
+    assert {host: [found[0] for found in rollout.running(host)] for host in before} == {
+        host: [container] for host, container in before.items()
+    }
+
+
+def test_new_password_reaches_the_workers_and_no_screen(rollout):
+    rotated = copy_snapshot(rollout.good, f"qsmr_snapshot_{PROJECT}_251102")
+    secret = "rotated-5ecret"
+    (rotated / "worker.env").write_text((rotated / "worker.env").read_text().replace(PASSWORD, secret))
+    result = rollout.ok(rotated, cmdline="--diff -vvv --limit host1,host2", qsmr_rollout_batches=["100%"])
+    assert secret not in result.stdout + json.dumps(result.events)
+    assert PASSWORD not in result.stdout
+    for host in ("host1", "host2"):
+        differences = result.task_results(WORKER)[host]["differences"]
+        assert "worker.env: key UWORKER_JOB_API_PASSWORD changed" in differences
+        [(container, *_)] = rollout.running(host)
+        assert secret in rollout.fleet.ssh(host, f"docker exec {container} env")
+    rollout.ok(rollout.good)
+
+
+def test_sick_snapshot_stops_at_the_first_host(rollout):
+    sick = make_snapshot(rollout.directory, 2, health=SICK)
+    before = {host: rollout.running(host) for host in ("host2", "host3")}
+    result = rollout.play(sick)
+    assert result.rc != 0
+    assert {host: rollout.running(host) for host in before} == before
+    message = result.task_results(WORKER)["host1"]["msg"]
+    assert f"0 of 1 workers were healthy within 20 s; {release(rollout.good)}, which ran before" in message
+    assert "its check says: no job service" in message
+    assert f"worker of {release(sick)} starts" in message
+    assert rollout.current("host1") == release(sick)
+    assert list(result.task_results(WORKER)) == ["host1"]
+
+
+def test_unreachable_host_stops_the_roll_out_before_any_change(rollout):
+    other = make_snapshot(rollout.directory, 3)
+    before = rollout.everything()
+    docker("stop", rollout.fleet.container("host3"))
+    try:
+        result = rollout.play(other, env={"ANSIBLE_SSH_RETRIES": "0"})
+    finally:
+        start(rollout.fleet, "host3")
+    assert result.rc != 0
+    assert "Nothing was changed, because not every host is fit: host3: unreachable" in words(result)
+    after = rollout.everything()
+    assert {host: after[host] == before[host] for host in ("host1", "host2")} == {"host1": True, "host2": True}
+    assert rollout.ok(rollout.good, cmdline="--limit 'workers:!host3'").changed == {}
+
+
+def test_host_lost_in_its_batch_stops_the_batches_after_it(rollout):
+    """Ansible alone goes on: an unreachable host counts for none of its brakes."""
+    slow = make_snapshot(rollout.directory, 4, health=HEALTHY_AFTER_8_S)
+    before = rollout.running("host3")
+
+    def lose_host2() -> None:
+        while rollout.current("host2") != release(slow):
+            time.sleep(0.2)
+        docker("kill", rollout.fleet.container("host2"))
+
+    losing = threading.Thread(target=lose_host2)
+    losing.start()
+    arguments = "-o ControlMaster=no -o ServerAliveInterval=1 -o ServerAliveCountMax=3 -o ConnectTimeout=3"
+    try:
+        result = rollout.play(
+            slow,
+            qsmr_rollout_batches=[2, 1],
+            qsmr_healthy_deadline=60,
+            env={"ANSIBLE_SSH_ARGS": arguments, "ANSIBLE_SSH_RETRIES": "0"},
+        )
+    finally:
+        losing.join(timeout=60)
+        start(rollout.fleet, "host2")
+    assert result.rc != 0
+    assert "Stopped before host3: host2 failed or got lost in this run" in words(result)
+    assert rollout.running("host3") == before
+    assert rollout.releases("host1") == [release(slow)]
+
+
+def test_every_fault_of_every_host_is_named_at_once(rollout):
+    other = make_snapshot(rollout.directory, 5)
+    plugin = "/usr/libexec/docker/cli-plugins/docker-compose"
+    rollout.fleet.ssh("host2", "chmod 600 /var/run/docker.sock")
+    rollout.fleet.ssh("host3", f"mv {plugin} /root/")
+    rollout.fleet.ssh("host3", f"mkdir -p {ROOT}/incoming && mount -t tmpfs -o size=10m tmpfs {ROOT}/incoming")
+    before = rollout.everything()
+    try:
+        result = rollout.play(other)
+        assert rollout.everything() == before
+    finally:
+        rollout.fleet.ssh("host2", "chmod 660 /var/run/docker.sock")
+        rollout.fleet.ssh("host3", f"umount {ROOT}/incoming; mv /root/docker-compose {plugin}")
+    assert result.rc != 0
+    assert "host2: this user may not use Docker: add the user to the group docker" in words(result)
+    assert "host3: Docker Compose is missing" in words(result)
+    assert f"host3: No room for the image qsmr_snapshot_{PROJECT}:{release(other)}: it needs" in words(result)
+    assert "10 MB are free" in words(result)
+
+
+def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come_again(rollout):
+    other = make_snapshot(rollout.directory, 6)
+    before = {host: rollout.running(host) for host in rollout.fleet.hosts}
+    rollout.fleet.ssh("host2", "mount -t tmpfs -o size=10m tmpfs /var/lib/docker/tmp")
+    try:
+        result = rollout.play(other)
+    finally:
+        rollout.fleet.ssh("host2", "umount /var/lib/docker/tmp")
+    assert result.rc != 0
+    assert "no space left on device" in result.task_results(PUSH)["host2"]["msg"]
+    assert "Stopped before host1, host3: host2 failed or got lost" in words(result)
+    assert {host: rollout.running(host) for host in rollout.fleet.hosts} == before
+    again = rollout.ok(other)
+    assert again.task_results(PUSH)["host2"]["actions"] == [f"loaded qsmr_snapshot_{PROJECT}:{release(other)}"]
+    assert again.task_results(PUSH)["host1"]["actions"] == []
+
+
+def test_damaged_archive_is_refused_on_arrival(rollout):
+    damaged = make_snapshot(rollout.directory, 7)
+    with (damaged / "docker_image").open("r+b") as archive:
+        archive.seek(100_000)
+        byte = archive.read(1)
+        archive.seek(100_000)
+        archive.write(bytes([byte[0] ^ 1]))
+    result = rollout.play(damaged, cmdline="--limit host2")
+    assert result.rc != 0
+    assert f"{damaged}/docker_image is not the archive that its snapshot.json names" in words(result)
+    assert release(damaged) not in rollout.fleet.ssh("host2", "docker images")
+    assert rollout.fleet.ssh("host2", f"ls -A {ROOT}/incoming") == ""
+    assert rollout.releases("host2") == [release(rollout.good)]
+
+
+def test_absent_leaves_nothing_of_the_project(rollout):
+    arguments = {
+        "state": "absent",
+        "project": PROJECT,
+        "compose_project": f"qsmr-{PROJECT}",
+        "host_dir": "/opt/qsmr",
+        "drain_timeout": 5,
+    }
+
+    def remove() -> str:
+        return subprocess.run(
+            [
+                "ansible",
+                "workers",
+                "-m",
+                "qsmr_worker",
+                "-a",
+                json.dumps(arguments),
+                "-e",
+                json.dumps(rollout.fleet.variables),
+            ],
+            cwd=REPOSITORY,
+            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    assert remove().count("CHANGED") == 3
+    for host in rollout.fleet.hosts:
+        assert rollout.running(host) == []
+        assert PROJECT not in rollout.fleet.ssh(host, "ls /opt/qsmr; docker network ls")
+    assert remove().count("SUCCESS") == 3
+
+
+def start(fleet: Fleet, host: str) -> None:
+    """Start a host that was stopped, and wait until it is of use again."""
+    docker("start", fleet.container(host))
+    for _ in range(60):
+        try:
+            fleet.ssh(host, "docker info && pgrep -x sshd")
+            return
+        except subprocess.CalledProcessError:
+            time.sleep(1)
+    raise AssertionError(f"{host} did not come back")

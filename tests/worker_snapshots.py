@@ -1,0 +1,89 @@
+"""Snapshots whose workers do nothing but be healthy, or not: for tests of what happens on the hosts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import jinja2
+from container_fleet import REPOSITORY, docker
+from qsmr.archive import file_sha256, read_image
+
+PROJECT = "rollout"
+PASSWORD = "pass'word \"$HOME #1"  # nothing on the way may read it as anything but text
+KEYS = ("UWORKER_JOB_API_ROOT", "UWORKER_JOB_API_PASSWORD", "QSMR_CONFIG", "QSMR_SNAPSHOT_ID")
+DOCKERFILE = """\
+FROM qsmr-fleet/base:trixie
+RUN echo {snapshot_id} > /code
+HEALTHCHECK --interval=1s --timeout=5s --retries=2 --start-period=30s CMD {health}
+CMD ["sh", "-c", "touch /started; echo worker of {snapshot_id} starts; trap 'exit 0' TERM; sleep infinity & wait"]
+LABEL org.qsmr.fleet.inputs=sha256:{snapshot_id}
+"""
+HEALTHY = "true"
+SICK = "echo no job service; false"
+HEALTHY_AFTER_8_S = "test $(( $(date +%s) - $(stat -c %Y /started) )) -gt 8"
+
+
+def make_snapshot(directory: Path, number: int, health: str = HEALTHY, password: str = PASSWORD) -> Path:
+    """A snapshot of project PROJECT in ``directory``, with an image of its own whose health check is ``health``."""
+    snapshot_id = f"251101-{number:010d}"
+    name = f"qsmr_snapshot_{PROJECT}:{snapshot_id}"
+    target = directory / f"qsmr_snapshot_{PROJECT}_251101_{number + 1}"
+    target.mkdir(parents=True)
+    subprocess.run(
+        ["docker", "build", "--quiet", "--tag", name, "-"],
+        input=DOCKERFILE.format(snapshot_id=snapshot_id, health=health),
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_BUILDKIT": "0"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    docker("save", "--output", str(target / "docker_image"), name)
+    docker("rmi", name)
+    image = read_image(target / "docker_image")
+    manifest = {
+        "format": 1,
+        "project": PROJECT,
+        "odin_project": PROJECT,
+        "snapshot_id": snapshot_id,
+        "created": f"2025-11-01T00:00:{number:02d}Z",
+        "image": {
+            "name": name,
+            "id": image.id,
+            "architecture": image.architecture,
+            "size": image.size,
+            "layers": [{"diff_id": layer.diff_id, "size": layer.size} for layer in image.layers],
+        },
+        "archive": {
+            "file": "docker_image",
+            "size": (target / "docker_image").stat().st_size,
+            "sha256": file_sha256(target / "docker_image"),
+        },
+        "inputs": f"sha256:{snapshot_id}",
+    }
+    template = (REPOSITORY / "roles/snapshot/templates/docker-compose.yml.j2").read_text()
+    compose = jinja2.Template(template, keep_trailing_newline=True, trim_blocks=True)  # noqa: S701 no HTML
+    values = {"image": name, "project": PROJECT, "environment": KEYS, "stop_grace_seconds": 5}
+    environment = ["http://127.0.0.1:1/rest_api", password, "", snapshot_id]
+    (target / "docker-compose.yml").write_text(compose.render(values))
+    (target / "start_worker.sh").write_text("")
+    (target / "worker.env").write_text("".join(f"{k}={v}\n" for k, v in zip(KEYS, environment, strict=True)))
+    (target / "snapshot.json").write_text(json.dumps(manifest))
+    write_sums(target)
+    return target
+
+
+def write_sums(snapshot: Path) -> None:
+    """SHA256SUMS as snapshot.json and the files say."""
+    names = ("docker_image", "docker-compose.yml", "start_worker.sh", "snapshot.json")
+    sums = {name: hashlib.sha256((snapshot / name).read_bytes()).hexdigest() for name in names[1:]}
+    sums["docker_image"] = json.loads((snapshot / "snapshot.json").read_text())["archive"]["sha256"]
+    (snapshot / "SHA256SUMS").write_text("".join(f"{sums[name]}  {name}\n" for name in names))
+
+
+def copy_snapshot(snapshot: Path, name: str) -> Path:
+    """A copy of a snapshot beside it, to be changed."""
+    return Path(shutil.copytree(snapshot, snapshot.parent / name))
