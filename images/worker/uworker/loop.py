@@ -79,7 +79,7 @@ class Worker:
                 log.info("Idle...")
             self._state.set("idle")
             return random.uniform(*IDLE_WAIT)  # noqa: S311 - no secret
-        self._state.set(f"working on job {job.id}")
+        self._state.set(f"working on job {job.id}", write=False)  # a trivial job takes less time than the writing
         try:
             self._journal.begin(job)
         except OSError as error:

@@ -19,7 +19,7 @@ BEAT_INTERVAL = 5.0  # s
 
 
 class StateFile:
-    """The state that `uworker-health` judges; written when a problem comes or goes, and at least every few seconds.
+    """The state that `uworker-health` judges; written when it changes, and at least every few seconds.
 
     If it can't be written (a full disk) the work goes on, and health gets bad as the sign of life gets old.
     """
@@ -34,10 +34,13 @@ class StateFile:
         self.activity = "starting"
         self._write()
 
-    def set(self, activity: str, problem: str = "") -> None:
-        """Tell what the worker does, and what keeps it from doing its work, if anything does."""
+    def set(self, activity: str, problem: str = "", write: bool = True) -> None:
+        """Tell what the worker does, and what keeps it from doing its work, if anything does.
+
+        Without `write` a new activity gets into the file with the next sign of life.
+        """
         with self._lock:
-            changed = problem != self._problem
+            changed = problem != self._problem or (write and activity != self.activity)
             self.activity, self._problem = activity, problem
             self._write() if changed else self.beat()
 
