@@ -79,9 +79,7 @@ def run(store: ImageStore, docker: Docker, received: bool, check_mode: bool) -> 
     name = store.wanted.name
     sent = f"sent {megabytes(store.size)}"
     if received:
-        store.receive()
-        store.load()
-        store.tidy()
+        store.take_up()
         return {"actions": [sent, f"loaded {name}"], "before": None}
     found = store.find()
     if found:
@@ -96,10 +94,9 @@ def run(store: ImageStore, docker: Docker, received: bool, check_mode: bool) -> 
     if fault:
         raise QsmrError(fault)
     if check_mode:
-        return {"actions": [] if store.is_received else [sent, f"loaded {name}"], "before": None}
+        return {"actions": [f"loaded {name}"] if store.is_received else [sent, f"loaded {name}"], "before": None}
     if store.is_received:
-        store.load()
-        store.tidy()
+        store.take_up()
         return {"actions": [f"loaded {name}"], "before": None}
     store.make_incoming()
     return {"actions": [], "before": None, "send_to": str(store.part)}

@@ -87,9 +87,7 @@ def test_room_is_reckoned_before_anything_is_sent(host, store, monkeypatch, rece
 def test_received_image_is_loaded_and_its_archive_gone(host, store):
     store.make_incoming()
     store.part.write_bytes(ARCHIVE)
-    store.receive()
-    store.load()
-    store.tidy()
+    store.take_up()
     assert store.find() == NAME
     assert store.leftovers() == []
 
@@ -110,10 +108,22 @@ def test_archive_that_docker_refused_is_kept_and_need_not_come_again(host, store
     host.fails = {"docker load": "write /var/lib/docker/tmp/x: no space left on device"}
     store.make_incoming()
     store.part.write_bytes(ARCHIVE)
-    store.receive()
     with pytest.raises(QsmrError, match=f"did not load {NAME}: write .*: no space left on device"):
-        store.load()
+        store.take_up()
     assert store.is_received
+    host.fails = {}
+    store.take_up()
+    assert store.find() == NAME
+
+
+def test_archive_that_lay_about_is_verified_again(host, store):
+    """A power cut can leave the final name with other bytes."""
+    store.make_incoming()
+    store.verified.write_bytes(b"arch\0\0\0")
+    with pytest.raises(Damaged):
+        store.take_up()
+    assert store.leftovers() == []
+    assert host.changes == []
 
 
 def test_archive_of_another_image_is_refused_whatever_it_is_called(host, store):

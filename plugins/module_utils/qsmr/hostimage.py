@@ -125,16 +125,23 @@ class ImageStore:
         except OSError as error:
             raise QsmrError(f"{self.incoming} cannot be made: {why(error)}") from None
 
+    def take_up(self) -> None:
+        """Have the image from the archive that has arrived, now or in a former run."""
+        self.receive()
+        self.load()
+        self.tidy()
+
     def receive(self) -> None:
         """Give the archive that has arrived its final name, if it is the snapshot's to the byte."""
+        arrived = self.verified if self.is_received else self.part
         try:
-            size = self.part.stat().st_size
-            digest = file_sha256(self.part) if size == self.size else ""
+            size = arrived.stat().st_size
+            digest = file_sha256(arrived) if size == self.size else ""
             if digest != self.sha256:
-                self.part.unlink()
+                arrived.unlink()
                 what = f"has sha256 {digest}" if digest else f"is {size} of {self.size} bytes long"
                 raise Damaged(f"The archive of {self.wanted.name} that arrived {what}: not loaded, run again")
-            self.part.replace(self.verified)
+            arrived.replace(self.verified)
         except OSError as error:
             raise QsmrError(f"The archive of {self.wanted.name} cannot be read on arrival: {why(error)}") from None
 
