@@ -37,11 +37,18 @@ class Fault:
 class JobServiceDouble:
     """A running double. ``era`` is 2016-09 (one by one, 409 for any id that exists) or 2022 (lists)."""
 
-    def __init__(self, era: str = "2022", largest_list: int = 10**9, cost: float = 0.0, processes: int = 100) -> None:
-        """``cost``: seconds that the service is busy with each job; ``processes``: how many requests at once."""
+    def __init__(
+        self,
+        era: str = "2022",
+        largest_list: int = 10**9,
+        cost: float = 0.0,
+        cost_of_request: float = 0.0,
+        processes: int = 100,
+    ) -> None:
+        """Costs: seconds that the service is busy with each job and each POST; ``processes``: how many at once."""
         self.era = era
         self.largest_list = largest_list
-        self.cost = cost
+        self.cost, self.cost_of_request = cost, cost_of_request
         self.jobs: dict[str, dict[str, Any]] = {}
         self.project: dict[str, Any] | None = None
         self.posts: list[list[str]] = []
@@ -102,7 +109,7 @@ class JobServiceDouble:
         listed = isinstance(body, list)
         jobs = body if listed else [body]
         with self.busy:
-            time.sleep(self.cost * len(jobs))
+            time.sleep(self.cost_of_request + self.cost * len(jobs))
         with self.lock:
             self.posts.append([job["id"] for job in jobs])
             if listed and not self.takes_lists:

@@ -21,6 +21,7 @@ from .errors import QsmrError
 from .jobapi import JobApi, JobApiError
 from .jobdoc import JobMaker
 from .ledger import Counts, Fault, Ledger, Outcome, Scan, run_lock
+from .pace import Pace
 from .progress import Progress
 from .sender import FIRST_PAUSE, Sender, Stopped
 
@@ -133,7 +134,7 @@ class Adding:
         make: JobMaker,
         project: str,
         directory: Path,
-        connections: int = 4,
+        connections: int = 8,
         patience: float = 300.0,
     ) -> None:
         """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble."""
@@ -196,7 +197,7 @@ class Adding:
         if before is None:
             self._patiently(lambda: self._api.put_project(self._project, name=self._project), patience)
         sender = Sender(self._api, self._project, self._make, self._patience)
-        stopped, unsure = self._send_all(ledger, sender)
+        stopped, unsure = self._send_all(ledger, sender, planned)
         if not stopped:
             self._confirm(ledger, before.jobs if before else 0, unsure)
         return Result(
@@ -210,34 +211,35 @@ class Adding:
             faults=ledger.faults(MOST_SHOWN),
         )
 
-    def _send_all(self, ledger: Ledger, sender: Sender) -> tuple[str, bool]:
+    def _send_all(self, ledger: Ledger, sender: Sender, planned: int) -> tuple[str, bool]:
         """Send what is planned. Returns why that ended early, and whether only the service's list tells the outcome."""
-        pace = _Pace()
+        pace = Pace(self._connections)
         place, stopped, unsure = 0, "", False
         counts = ledger.counts()
         done = counts.were_there + counts.conflict
-        under_way: dict[Future[list[Outcome]], tuple[int, float]] = {}
+        under_way: dict[Future[list[Outcome]], tuple[int, float, int]] = {}
         with ThreadPoolExecutor(self._connections) as threads, _halting(sender):
             while True:
-                # The first batch goes alone: the service makes the project's table, and we learn how it wants its jobs.
-                while not stopped and len(under_way) < (self._connections if sender.settled else 1):
-                    place, batch = ledger.batch(place, min(pace.size, sender.largest or pace.size))
+                while not stopped and len(under_way) < pace.connections:
+                    size = pace.share(planned - place)
+                    place, batch = ledger.batch(place, min(size, sender.largest or size))
                     if not batch:
                         break
                     ledger.intend(batch)
-                    under_way[threads.submit(sender.send, batch)] = (len(batch), time.monotonic())
+                    request = threads.submit(sender.send, batch)
+                    under_way[request] = (len(batch), time.monotonic(), len(under_way) + 1)
                 self._progress.say("adding", done=done, retries=sender.retries)
                 if not under_way:
                     return stopped, unsure
                 for answered in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                    size, since = under_way.pop(answered)
+                    size, since, beside = under_way.pop(answered)
                     try:
                         outcomes = answered.result()
                     except Stopped as why:
                         stopped = str(why)
                         continue
                     ledger.record(outcomes)
-                    pace.follow(size, time.monotonic() - since)
+                    pace.follow(size, time.monotonic() - since, beside)
                     unsure = unsure or any(outcome.state == "exists" for outcome in outcomes)
                     done += size
 
@@ -292,22 +294,6 @@ class Adding:
                     raise
                 time.sleep(wait_for)
                 pause *= 2
-
-
-class _Pace:
-    """How many jobs a request holds: as many as the service deals with in about a second."""
-
-    _SMALLEST, _LARGEST = 20, 5000
-    _SECONDS = 1.0
-
-    def __init__(self) -> None:
-        self.size = 500
-
-    def follow(self, size: int, seconds: float) -> None:
-        """Learn from a request; one that was slow counts at once, a fast one only if it was full."""
-        fitting = int(size * self._SECONDS / max(seconds, 0.001))
-        if fitting < self.size or size == self.size:
-            self.size = min(max(fitting, self.size // 2, self._SMALLEST), self.size * 2, self._LARGEST)
 
 
 @contextmanager

@@ -264,7 +264,7 @@ class Ledger:
         return self._count("SELECT count(*) FROM todo"), self._count("SELECT count(*) FROM todo WHERE NOT existed")
 
     def batch(self, after: int, size: int) -> tuple[int, list[Scan]]:
-        """The next jobs to be sent, in the order of the list, and the place to go on after."""
+        """The next jobs to be sent, in the order of the list, and how many were handed out so far."""
         rows = self._sql.execute(
             "SELECT place, freq_mode, scan_id FROM todo WHERE place > ? ORDER BY place LIMIT ?", [after, size]
         ).fetchall()

@@ -61,11 +61,6 @@ class Sender:
         # The largest list that the service takes, in jobs; 0 if no limit was met.
         self.largest = 0
 
-    @property
-    def settled(self) -> bool:
-        """Whether it is known how this service wants its jobs."""
-        return self._lists is not None
-
     def send(self, scans: Sequence[Scan]) -> list[Outcome]:
         """Send jobs and return what became of each; raises Stopped if that cannot be found out."""
         if self._lists is False:
