@@ -124,7 +124,7 @@ def test_stuck_worker_is_restarted(lab, condition):
     lab.converge(desired(count=2))
     lab.double.containers[1]["State"] = state(condition)
     assert lab.converge(desired(count=2)) == [f"container worker-2: {condition}"]
-    assert [line for line in lab.double.commands if " restart " in line] == ["docker restart --time 75 id2"]
+    assert [line for line in lab.double.commands if " restart " in line] == ["docker restart -t 75 id2"]
 
 
 def test_worker_that_is_starting_is_waited_for_and_no_difference(lab):
@@ -191,4 +191,4 @@ def test_absent_leaves_nothing(lab):
     lab.host.remove()
     assert lab.double.containers == []
     assert not lab.releases.root.exists()
-    assert [line for line in lab.double.commands if " stop " in line] == ["docker stop --time 75 id1 id2"]
+    assert [line for line in lab.double.commands if " stop " in line] == ["docker stop -t 75 id1 id2"]

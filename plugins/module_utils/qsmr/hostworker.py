@@ -145,7 +145,7 @@ class WorkerHost:
     def _let_end(self, what: str, verb: str, *ids: str) -> None:
         """Stop or restart workers, which get the time to end their jobs."""
         timeout = self.stop_timeout + COMPOSE_TIMEOUT
-        self.docker.out(what, verb, "--time", str(self.stop_timeout), *ids, timeout=timeout)
+        self.docker.out(what, verb, "-t", str(self.stop_timeout), *ids, timeout=timeout)
 
     def _compose_up(self, desired: Desired) -> None:
         command, _ = self.docker.compose(self.docker.info())
