@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from .dockercli import Result, explain
 from .errors import QsmrError
 
 INPUTS_LABEL = "org.qsmr.fleet.inputs"
@@ -98,7 +99,8 @@ def inspect(name: str) -> Image | None:
         return Image(answer["Id"], labels.get(INPUTS_LABEL, ""), answer["RepoTags"])
     if b"No such image" in process.stderr:
         return None
-    raise QsmrError(f"Image {name} cannot be looked up: {_evidence(process.stderr, 1)}")
+    reason = explain(Result(process.returncode, "", process.stderr.decode(errors="replace")))
+    raise QsmrError(f"Image {name} cannot be looked up: {reason}")
 
 
 def ensure(recipes: Sequence[Recipe], cache_dir: Path, check_mode: bool = False) -> list[Outcome]:
