@@ -54,15 +54,14 @@ def _count(project: str, length: int, start: datetime | None, end: datetime | No
     counts: dict[str, dict[str, int]] = {}
     with reading() as connection:
         row = find_project(connection, project)
-        for key, status in COUNTED.items() if row else ():
+        for key, status in COUNTED.items():
             time = jobs.c[f"{status}_at"]
-            name = func.substr(cast(time, String), 1, length)
-            query = select(name, func.count(), func.count(distinct(jobs.c.worker)) if status == "claimed" else None)
-            query = in_period(query.where(jobs.c.project_id == row.id), time, start, end).group_by(name)
-            for period, number, workers in connection.execute(query):
-                counts.setdefault(period, {})[key] = number
-                if workers is not None:
-                    counts[period]["ActiveWorkers"] = workers
+            period = func.substr(cast(time, String), 1, length)
+            query = select(period, func.count()).where(jobs.c.project_id == (row and row.id)).group_by(period)
+            if status == "claimed":
+                query = query.add_columns(func.count(distinct(jobs.c.worker)))
+            for name, *numbers in connection.execute(in_period(query, time, start, end)):
+                counts.setdefault(name, {}).update(zip((key, "ActiveWorkers"), numbers, strict=False))
     return counts
 
 

@@ -21,7 +21,8 @@ class Database:
     def __init__(self, url: URL) -> None:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         arguments: dict[str, Any] = {"timeout": BUSY_SECONDS} if self.is_sqlite else {"connect_timeout": 10}
-        self.reader = create_engine(url, connect_args=arguments, pool_pre_ping=not self.is_sqlite)
+        # Without the values in its messages: URLs of jobs hold secrets, and messages get logged.
+        self.reader = create_engine(url, connect_args=arguments, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
         self.writer = self.reader.execution_options(writes=True)
         if self.is_sqlite:
             event.listen(self.reader, "connect", _prepare_sqlite)

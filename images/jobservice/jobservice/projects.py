@@ -44,8 +44,8 @@ def prio_score(project: Row[Any], now: datetime) -> float:
     if project.deadline is None:
         return 1.0
     ended = project.nr_finished + project.nr_failed
-    work = waiting * ((ended and project.total_processing_time / ended) or UNKNOWN_PROCESSING_TIME)
-    left = (project.deadline - now).total_seconds()
+    work: float = waiting * ((ended and project.total_processing_time / ended) or UNKNOWN_PROCESSING_TIME)
+    left: float = (project.deadline - now).total_seconds()
     return work / left if left > 0 else work
 
 

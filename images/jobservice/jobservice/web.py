@@ -48,12 +48,12 @@ def json_object() -> dict[str, Any]:
 
 def clean_text(value: Any, field: str, limit: int = sys.maxsize) -> str | None:
     """Text that every database stores; numbers become text, None stays."""
-    if not isinstance(value, str):
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            refuse(f"Expected string in field '{field}'")
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
+    if not isinstance(value, str):
+        refuse(f"Expected string in field '{field}'")
     if len(value) > limit:
         refuse(f"Field '{field}' is longer than {limit} characters")
     if "\0" in value or not (value.isascii() or _is_unicode(value)):
@@ -75,7 +75,7 @@ def utcnow() -> datetime:
 
 
 def whole_seconds(moment: datetime | None) -> str | None:
-    return moment and moment.isoformat(timespec="seconds")
+    return moment.isoformat(timespec="seconds") if moment else None
 
 
 def parse_time(value: Any, field: str) -> datetime:
