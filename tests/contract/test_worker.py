@@ -510,6 +510,19 @@ def test_the_job_of_a_killed_worker_that_was_freed_meanwhile_is_left_alone(proje
     assert project.ends() == "FINISHED"
 
 
+def test_a_report_owed_to_another_job_service_is_not_sent(project: Project, double: Double, start: Start) -> None:
+    double.add("j1")
+    worker = start(double, "sleep 5")
+    wait_until(lambda: double.called("PUT", "/status"))
+    worker.process.kill()
+    worker.ends()
+    calls = len(double.calls)
+    project.add()
+    start(project, "true")
+    assert project.ends() == "FINISHED"
+    assert len(double.calls) == calls
+
+
 # Health
 
 

@@ -34,7 +34,7 @@ class Worker:
         self._settings = settings
         self._stop = stop
         self._state = StateFile(settings.state_dir)
-        self._journal = Journal(settings.state_dir)
+        self._journal = Journal(settings.state_dir, settings.root)
         self._lost_races = Backoff(first=0.05, most=2.0)
         self._service = JobService(
             settings.root,

@@ -88,15 +88,18 @@ class Report:
 class Journal:
     """The report that is owed, also in a file, so that neither an outage nor the worker's death loses it.
 
-    The file says what the next worker of this container has to report, `owed` what this one has to.
+    The file says what the next worker of this container has to report, `owed` what this one has to. A report to
+    another job service than the one at `root` is not this worker's, nor is its account meant for that one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, root: str) -> None:
         self._path = directory / "job.json"
         self.owed: Report | None = None
         try:
             data = json.loads(self._path.read_text(encoding="utf-8"))
-            self.owed = Report(**{**data, "job": Job(**data["job"])})
+            report = Report(**{**data, "job": Job(**data["job"])})
+            if all(url.startswith(f"{root}/") for url in (report.job.claim, report.job.status, report.job.output)):
+                self.owed = report
         except FileNotFoundError:
             pass
         except (ValueError, TypeError, KeyError):
