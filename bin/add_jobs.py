@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ The config file has these settings, as lines KEY=VALUE:
   JOB_API_USERNAME   user of the job service
   JOB_API_PASSWORD   password of that user
 """
+# A line of our progress callback. What else Ansible prints beside its results is not for the user of this command.
+PROGRESS = re.compile(r"\w+: [\d,]+ of [\d,]+ jobs \(")
 
 
 def arguments() -> argparse.Namespace:
@@ -61,10 +64,12 @@ def main() -> int:
     outcome: dict = {}
 
     def listen(event: dict) -> None:
-        """Keep what the module says, and show what Ansible itself has to say against it."""
+        """Keep what the module says, show its progress, and keep what Ansible itself has to say against it."""
         details = event.get("event_data", {})
         if event["event"] in ("runner_on_ok", "runner_on_failed") and details.get("task_action") == "qsmr_jobs":
             outcome.update(details["res"])
+        elif event["event"] == "verbose" and PROGRESS.match(event["stdout"].strip()):
+            print(event["stdout"].strip(), flush=True)
         elif event["event"] in ("runner_on_failed", "error"):
             outcome.setdefault("msg", details.get("res", {}).get("msg") or event.get("stdout", ""))
 

@@ -1,6 +1,7 @@
 """The former command: its command line, its messages and its exit codes (contract of the former scripts, section 4)."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def add_jobs(service, tmp_path):
 
     def run(*arguments, config=config.name):
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ANSIBLE_INVENTORY": str(inventory)}
+        environment["QSMR_PROGRESS_SECONDS"] = "0.2"
         command = ["/usr/bin/env", "python3", SCRIPT, *arguments]
         command = [str(word).replace("CONFIG", config) for word in command]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
@@ -57,6 +59,14 @@ def test_jobs_are_added_and_the_former_lines_are_there(service, add_jobs, scans)
         "Done",
     ]
     assert set(service.jobs) == {"1:12", "1:13", "1:14"}
+
+
+def test_progress_is_shown_meanwhile(service, add_jobs, tmp_path):
+    service.cost = 0.02
+    (tmp_path / "scanids.txt").write_text("".join(f"{scan}\n" for scan in range(1, 101)))
+    done = add_jobs("trial", "CONFIG", "--freq-mode", "1", "--jobs-file", "scanids.txt")
+    assert re.match(r"trial: \d+ of 100 jobs \(\d+ %\)", done.stdout)
+    assert done.stdout.endswith("  Status code 201: 100\nDone\n")
 
 
 @pytest.mark.parametrize("missing", [["--freq-mode", "1"], ["--jobs-file", "scanids.txt"], []])

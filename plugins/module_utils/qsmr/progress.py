@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,30 @@ class Progress:
         rate = (self._now["done"] - before) / (now - began) if now - began >= _SECONDS_BETWEEN else 0
         left = self._now["total"] - self._now["done"]
         return {"rate": round(rate, 1) or None, "eta_seconds": round(left / rate, 1) if rate else None}
+
+
+def line_of(progress: Mapping[str, Any]) -> str:
+    """Progress in words: what a log wants now and then."""
+    total, done = progress["total"], progress["done"]
+    if progress["phase"] != "adding":
+        doing = {"reading": "reading the scan list", "asking": "asking the job service what it has"}
+        return f"{progress['project']}: {doing.get(progress['phase'], 'checking that the jobs are there')}"
+    parts = [f"{progress['project']}: {done:,} of {total:,} jobs ({100 * done // max(total, 1)} %)"]
+    if progress["rate"]:
+        parts += [f"{progress['rate']:,.0f}/s", f"{_clock(progress['eta_seconds'])} left"]
+    if progress["retries"]:
+        parts.append(f"{progress['retries']:,} retries")
+    return ", ".join(parts)
+
+
+def bar_of(progress: Mapping[str, Any], columns: int) -> str:
+    """Progress as a bar that fits into so many columns: what a terminal wants, redrawn in place."""
+    width = 20
+    full = width * progress["done"] // max(progress["total"], 1)
+    return f"[{'#' * full}{'.' * (width - full)}] {line_of(progress)}"[: max(columns - 1, 0)]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,110 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Show how far the module qsmr_jobs is while it is at work."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: qsmr_progress
+type: aggregate
+short_description: Shows how far qsmr_jobs is while it is at work
+version_added: "0.1.0"
+description:
+  - Reads the progress file that the module M(qsmr_jobs) keeps in its state directory.
+  - On a terminal it draws a bar that is gone when the task ends. Elsewhere, with C(-v), and under ansible-runner it
+    prints a line now and then.
+options:
+  seconds_between_lines:
+    description: How often a line is printed where there is no bar.
+    type: float
+    default: 10
+    env:
+      - name: QSMR_PROGRESS_SECONDS
+    ini:
+      - section: callback_qsmr_progress
+        key: seconds_between_lines
+author: qsmr-fleet developers
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ansible.module_utils.common.text.converters import to_text
+from ansible.plugins.callback import CallbackBase
+from ansible.template import Templar
+
+sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
+
+from qsmr.progress import bar_of, line_of  # noqa: E402
+
+_SECONDS_BETWEEN_BARS = 0.5
+_CLEAR_LINE = "\r\033[K"
+
+
+class CallbackModule(CallbackBase):
+    """Watches the progress file from a thread while the task runs."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "qsmr_progress"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._play = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def v2_playbook_on_play_start(self, play) -> None:
+        self._play = play
+
+    def v2_runner_on_start(self, host, task) -> None:
+        if task.action != "qsmr_jobs" or self._play is None:
+            return
+        variables = self._play.get_variable_manager().get_vars(play=self._play, host=host, task=task)
+        templar = Templar(loader=self._play.get_loader(), variables=variables)
+        words = [to_text(templar.template(task.args.get(name))) for name in ("state_dir", "project")]
+        self._stop()
+        self._ended.clear()
+        path = Path(words[0]).expanduser() / words[1] / "progress.json"
+        self._thread = threading.Thread(target=self._watch, args=(path, time.time()), daemon=True)
+        self._thread.start()
+
+    def v2_runner_on_ok(self, result) -> None:
+        self._stop()
+
+    def v2_runner_on_failed(self, result, ignore_errors=False) -> None:
+        self._stop()
+
+    def v2_runner_on_unreachable(self, result) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._thread:
+            self._ended.set()
+            self._thread.join()
+            self._thread = None
+
+    def _watch(self, path: Path, since: float) -> None:
+        # ansible-runner's terminal is a file in truth.
+        bar = sys.stdout.isatty() and not self._display.verbosity and "AWX_ISOLATED_DATA_DIR" not in os.environ
+        pause = _SECONDS_BETWEEN_BARS if bar else self.get_option("seconds_between_lines")
+        # The first look comes after a pause: short runs show nothing, and Ansible has forked the task by then.
+        while not self._ended.wait(pause):
+            try:
+                progress = json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+            if progress["started"] < since - 1:
+                continue  # of an earlier run
+            if bar:
+                sys.stdout.write(_CLEAR_LINE + bar_of(progress, shutil.get_terminal_size().columns))
+                sys.stdout.flush()
+            else:
+                self._display.display(line_of(progress))
+        if bar:
+            sys.stdout.write(_CLEAR_LINE)
+            sys.stdout.flush()

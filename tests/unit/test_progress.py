@@ -1,0 +1,61 @@
+"""Progress in words and as a bar, and the file that it is read from."""
+
+import json
+
+import pytest
+from qsmr import progress
+from qsmr.progress import Progress, bar_of, line_of
+
+ADDING = {
+    "project": "demo",
+    "phase": "adding",
+    "total": 20_000,
+    "done": 5_000,
+    "retries": 0,
+    "rate": 900.4,
+    "eta_seconds": 16.7,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "demo: 5,000 of 20,000 jobs (25 %), 900/s, 0:17 left"),
+        ({"retries": 3}, "demo: 5,000 of 20,000 jobs (25 %), 900/s, 0:17 left, 3 retries"),
+        ({"eta_seconds": 4000.0}, "demo: 5,000 of 20,000 jobs (25 %), 900/s, 1:06:40 left"),
+        ({"rate": None, "eta_seconds": None, "done": 0}, "demo: 0 of 20,000 jobs (0 %)"),
+        ({"phase": "asking"}, "demo: asking the job service what it has"),
+        ({"phase": "checking"}, "demo: checking that the jobs are there"),
+    ],
+)
+def test_a_line_says_how_far_it_is(changes, says):
+    assert line_of(ADDING | changes) == says
+
+
+def test_a_bar_fits_the_terminal():
+    assert bar_of(ADDING, 200).startswith("[#####...............] demo: 5,000")
+    assert len(bar_of(ADDING, 30)) == 29
+    assert bar_of(ADDING | {"total": 0, "done": 0}, 80).startswith("[....")
+
+
+def test_the_file_says_where_the_run_is(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    path = tmp_path / "progress.json"
+    run = Progress(path, "demo")
+    run.say("asking", total=1000)
+    assert json.loads(path.read_text())["phase"] == "asking"
+    run.say("adding", done=200)
+    now = 104.0
+    run.say("adding", done=600, retries=1)
+    said = json.loads(path.read_text())
+    assert (said["done"], said["retries"], said["rate"], said["eta_seconds"]) == (600, 1, 100.0, 4.0)
+
+
+def test_it_is_not_written_for_each_word(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(progress, "write_atomically", lambda path, text: written.append(text))
+    run = Progress(tmp_path / "progress.json", "demo")
+    for done in range(1000):
+        run.say("adding", done=done)
+    assert len(written) < 10
