@@ -14,7 +14,6 @@ def create_app() -> Flask:
     """WSGI application on the database that the environment names; the schema must be there (see __main__)."""
     settings = Settings.from_environment()
     app = Flask(__name__, static_folder=None)
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.extensions["database"] = Database(settings.database_url)
     app.extensions["tokens"] = auth.token_serializer(settings.secret_key())
     web.install(app)

@@ -76,12 +76,15 @@ def rank_lines(outputs: dict[str, str]) -> list[dict[str, Any]]:
 
 def _comparable(line: str) -> str:
     """The line without what differs from job to job."""
-    return URL_QUERY.sub(r"\1", " ".join(PREFIX.sub("", line).split()))
+    text = " ".join(PREFIX.sub("", line).split())
+    return URL_QUERY.sub(r"\1", text) if "://" in text else text
 
 
 def _telling(line: str) -> float:
     """ln of the line's trigram entropy in bits, 0 for a line that has hardly any."""
-    trigrams = Counter(line[i : i + 3] for i in range(max(1, len(line) - 2)))
-    total = trigrams.total()
-    entropy = -sum(n / total * math.log2(n / total) for n in trigrams.values())
+    trigrams = Counter(zip(line, line[1:], line[2:], strict=False))
+    if not (total := trigrams.total()):
+        return 0.0
+    # Most trigrams come once and add nothing to the sum.
+    entropy = math.log2(total) - sum(n * math.log2(n) for n in trigrams.values() if n > 1) / total
     return math.log(max(entropy, 1.0))
