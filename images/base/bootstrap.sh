@@ -18,7 +18,8 @@ done
 
 mmdebstrap --mode=root --variant=minbase --format=tar --quiet --include="$packages" \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-    --aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
+    --aptopt='APT::Install-Recommends "false"' --aptopt='Dir::Cache { pkgcache ""; srcpkgcache ""; }' \
+    --dpkgopt=force-unsafe-io \
     "$@" --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --skip=download/empty,essential/unlink \
     --setup-hook='mkdir -p "$1/var/cache/apt/archives/partial"' \

@@ -11,7 +11,7 @@ from qsmr.errors import QsmrError
 from qsmr.local_image import Outcome, Recipe, ensure, inspect
 
 # A docker command that keeps its images in a JSON file: image inspect, image tag, image rm, build, import.
-FAKE_DOCKER = """#!{python}
+FAKE_DOCKER = """#!{python} -IS
 import fcntl, json, pathlib, sys
 store = pathlib.Path({store!r})
 lock = open({store!r} + ".lock", "w")
