@@ -16,6 +16,7 @@ for path in doc info man locale lintian bash-completion; do
     set -- "$@" --dpkgopt="path-exclude=/usr/share/$path/*"
 done
 
+# shellcheck disable=SC2016 # the hooks' $1 is mmdebstrap's: the new root
 mmdebstrap --mode=root --variant=minbase --format=tar --quiet --include="$packages" \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Dir::Cache { pkgcache ""; srcpkgcache ""; }' \
