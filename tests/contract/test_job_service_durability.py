@@ -245,3 +245,14 @@ def test_lost_database_gives_503_until_it_is_back(tmp_path, postgresql):
         assert api.get("/token").status_code == 200
     finally:
         service.kill()
+
+
+def test_administrators_password_follows_the_setting(tmp_path):
+    service = JobService(tmp_path)
+    try:
+        service.environment["USERVICE_ADMIN_PASSWORD"] = "another one"
+        service.restart()
+        assert Api(service.root, (service.username, service.password)).get("/token").status_code == 401
+        assert Api(service.root, (service.username, "another one")).get("/token").status_code == 200
+    finally:
+        service.stop()

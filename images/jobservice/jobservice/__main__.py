@@ -11,7 +11,7 @@ from gunicorn.app.base import BaseApplication
 from sqlalchemy.exc import OperationalError
 
 from . import create_app
-from .auth import add_user
+from .auth import set_administrator
 from .database import Database
 from .settings import Settings, SettingsError
 
@@ -62,7 +62,7 @@ def prepare(settings: Settings) -> None:
     database = Database(settings.database_url)
     database.migrate()
     with database.writer.begin() as connection:
-        add_user(connection, settings.admin_user, settings.admin_password, is_admin=True)
+        set_administrator(connection, settings.admin_user, settings.admin_password)
     database.reader.dispose()
 
 

@@ -78,6 +78,16 @@ def _find(condition: ColumnElement[bool]) -> Row[Any] | None:
         return connection.execute(select(users).where(condition)).one_or_none()
 
 
+def set_administrator(connection: Connection, username: str, password: str) -> None:
+    """Make sure that there is this administrator with this password, so that the operator can change it."""
+    user = connection.execute(select(users).where(users.c.username == username)).one_or_none()
+    if user is None:
+        add_user(connection, username, password, is_admin=True)
+    elif not (user.is_admin and check_password_hash(user.password_hash, password)):
+        changed = {"password_hash": generate_password_hash(password), "is_admin": True}
+        connection.execute(users.update().where(users.c.id == user.id).values(changed))
+
+
 def add_user(connection: Connection, username: str, password: str, *, is_admin: bool = False) -> int | None:
     """Number of the new user, None if the name is taken."""
     row = {"username": username, "password_hash": generate_password_hash(password), "is_admin": is_admin}
