@@ -114,9 +114,9 @@ def test_workers_renew_a_token_that_is_no_longer_taken(processed):
 
 
 def extra_scans(fleet: Fleet, count: int, first: int = 7200000000) -> Path:
-    """A file with scan ids that are not the demo's."""
+    """A file with scan ids that are not the demo's; those that 1000 divides are broken-off scans of the stand-in."""
     path = fleet.directory / f"scans-{first}-{count}.txt"
-    path.write_text("\n".join(str(first + 1000 * n) for n in range(count)) + "\n")
+    path.write_text("\n".join(str(first + 317 * n + 1) for n in range(count)) + "\n")
     return path
 
 
