@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def context(tmp_path):
 
 
 def make(*recipes: Recipe, check_mode: bool = False) -> list[Outcome]:
-    return ensure(recipes, Path("cache"), check_mode)
+    return ensure(recipes, recipes[0].context.parent / "cache", check_mode)
 
 
 def test_is_built_once(engine, context):
@@ -193,16 +194,24 @@ def test_bootstrap_becomes_an_image(engine, context):
     assert engine.names() == ["lab/base:1"]
 
 
-def test_where_downloads_are_kept_is_no_input(engine, context):
+def test_where_downloads_are_kept_is_no_input(engine, context, tmp_path):
     recipe = bootstrap(context, "echo")
-    ensure([recipe], Path("/one"))
-    assert not ensure([recipe], Path("/other"))[0].changed
+    ensure([recipe], tmp_path / "one")
+    assert not ensure([recipe], tmp_path / "other")[0].changed
 
 
 def test_bootstrap_that_broke_off_leaves_no_image(engine, context):
     with pytest.raises(QsmrError, match="the mirror is away"):
         make(bootstrap(context, "echo half of it; echo the mirror is away >&2; exit 1"))
     assert engine.count() == 0
+
+
+def test_two_runs_at_once_build_once(engine, context):
+    recipe = Recipe("lab/worker:1", context)
+    with ThreadPoolExecutor(2) as runs:
+        outcomes = [run.result()[0] for run in [runs.submit(make, recipe) for _ in range(2)]]
+    assert sorted(outcome.changed for outcome in outcomes) == [False, True]
+    assert len(engine.calls("build")) == 1
 
 
 def test_missing_docker_is_said(context, monkeypatch):

@@ -6,6 +6,7 @@ or its command. Their digest is the image's label ``org.qsmr.fleet.inputs``, whi
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -109,12 +111,27 @@ def ensure(recipes: Sequence[Recipe], cache_dir: Path, check_mode: bool = False)
     A base image has to be there before the images that are built on it: give it to an earlier call.
     Raises QsmrError that names every image that could not be made.
     """
-    with ThreadPoolExecutor(max(1, len(recipes))) as pool:
+    with _one_at_a_time(cache_dir, check_mode), ThreadPoolExecutor(max(1, len(recipes))) as pool:
         attempts = [pool.submit(_ensure, recipe, cache_dir, check_mode) for recipe in recipes]
     faults = [str(error) for attempt in attempts if isinstance(error := attempt.exception(), QsmrError)]
     if faults:
         raise QsmrError("\n".join(faults))
     return [attempt.result() for attempt in attempts]
+
+
+@contextmanager
+def _one_at_a_time(cache_dir: Path, check_mode: bool) -> Iterator[None]:
+    """Lets a second run of ours wait, instead of making the same images beside the first."""
+    if check_mode:
+        yield
+        return
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(cache_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _ensure(recipe: Recipe, cache_dir: Path, check_mode: bool) -> Outcome:
