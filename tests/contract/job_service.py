@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,12 +20,17 @@ import pytest
 import requests
 
 IMAGES = Path(__file__).parents[2] / "images"
+# Even when pytest is killed: its processes end with it (or rather with its thread that started them).
+DIES_WITH_THE_TESTS = ["setpriv", "--pdeathsig=KILL"]
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that the system gives to connections, so that it stays free while a service restarts."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 class Api(requests.Session):
@@ -67,7 +73,7 @@ class JobService:
         with self.log_file.open("a") as log:
             # A session of its own, so that kill() reaches the gunicorn workers too.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobservice"],
+                [*DIES_WITH_THE_TESTS, sys.executable, "-m", "jobservice"],
                 env=os.environ | settings, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_until_healthy(f"{self.url}/health", self.process, self.log_file)
@@ -120,16 +126,39 @@ class PostgreSql:
         self.directory = Path(tempfile.mkdtemp(prefix="contract-postgresql-"))
         self.bin = bin_directory
         self.numbers = itertools.count(1)
-        as_root = os.geteuid() == 0  # the server refuses to run as root
-        self.prefix = ["runuser", "-u", "postgres", "--"] if as_root else []
-        if as_root:
-            shutil.chown(self.directory, "postgres")
-        options = f"-k {self.directory} -c listen_addresses= -c fsync=off"
-        self.run("initdb", "-D", f"{self.directory}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        self.run("pg_ctl", "-D", f"{self.directory}/data", "-l", f"{self.directory}/log", "-w", "-o", options, "start")
+        # The server refuses to run as root.
+        self.user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        if self.user:
+            shutil.chown(self.directory, "postgres", "postgres")
+        data = f"{self.directory}/data"
+        self.run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        command = [
+            self.bin / "postgres",
+            "-D",
+            data,
+            "-k",
+            self.directory,
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+        ]
+        with Path(self.directory, "log").open("w") as log:
+            self.process = subprocess.Popen(
+                [*DIES_WITH_THE_TESTS, *self.user, *command], cwd=self.directory, stdout=log, stderr=log
+            )
+        end = time.monotonic() + 60
+        while not self.is_ready():
+            if time.monotonic() > end or self.process.poll() is not None:
+                pytest.fail(f"no private PostgreSQL, its log:\n{Path(self.directory, 'log').read_text()}")
+            time.sleep(0.1)
+
+    def is_ready(self) -> bool:
+        return not subprocess.run([self.bin / "pg_isready", "-q", "-h", self.directory], timeout=30).returncode
 
     def run(self, program: str, *arguments: str) -> None:
-        command = [*self.prefix, str(self.bin / program), *arguments]
+        prefix = ["setpriv", *self.user] if self.user else []
+        command = [*prefix, str(self.bin / program), *arguments]
         result = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=60)
         if result.returncode:
             pytest.fail(f"{program} of the private PostgreSQL failed:\n{result.stdout}{result.stderr}")
@@ -143,5 +172,6 @@ class PostgreSql:
         return f"postgresql://postgres@/{name}?host={self.directory}"
 
     def stop(self) -> None:
-        self.run("pg_ctl", "-D", f"{self.directory}/data", "-m", "immediate", "stop")
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(timeout=30)
         shutil.rmtree(self.directory)
