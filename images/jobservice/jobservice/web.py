@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
+from dateutil import parser
 from flask import Flask, Response, abort, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
@@ -81,13 +82,8 @@ def whole_seconds(moment: datetime | None) -> str | None:
 def parse_time(value: Any, field: str) -> datetime:
     """Naive time with whole seconds; an offset is dropped, not converted, as the contract says."""
     try:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            from dateutil import parser
-
-            moment = parser.parse(value)
-    except (ImportError, TypeError, ValueError, OverflowError):
+        moment = parser.parse(value)
+    except (TypeError, ValueError, OverflowError):
         refuse(f"'{field}' is not a time: {value}")
     return moment.replace(tzinfo=None, microsecond=0)
 
