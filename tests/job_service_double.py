@@ -10,6 +10,7 @@ import base64
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,16 @@ class Fault:
     body: str = "<html><title>Bad gateway</title></html>"
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+class QuietServer(ThreadingHTTPServer):
+    """A server whose clients may be killed or lose patience without a word on the screen."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class JobServiceDouble:
@@ -69,8 +80,7 @@ class JobServiceDouble:
         class Handler(_Handler):
             service = double
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.root = f"http://127.0.0.1:{self.server.server_address[1]}/rest_api"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.thread.start()
@@ -163,7 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_with_faults(self) -> None:
         service = self.service
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it wrote
+            return self.reset()
         path = self.path.removeprefix("/rest_api").partition("?")[0]
         service.requests.append(f"{self.command} {path}")
         fault = service.fault(self.command, path)
