@@ -50,6 +50,13 @@ options:
     type: str
     choices: [ecb, eax]
     default: ecb
+  on_conflict:
+    description:
+      - What to do about a scan whose job in the service has another document (another source, target or result URL).
+      - V(fail) adds all others and fails, V(keep) lets it be.
+    type: str
+    choices: [fail, keep]
+    default: fail
   state_dir:
     description: Where the ledger and the progress of each project are kept.
     type: path
@@ -204,6 +211,7 @@ def run(module: AnsibleModule) -> dict:
             Path(parameters["state_dir"]) / project,
             parameters["connections"],
             parameters["patience_seconds"],
+            parameters["on_conflict"] == "keep",
         )
         result = adding.run(scans_of(parameters, freq_mode), check=module.check_mode)
     there = result.counts.were_there
@@ -219,6 +227,8 @@ def run(module: AnsibleModule) -> dict:
         "differences": result.differences,
         "diff": {"before": {"jobs": there}, "after": {"jobs": there + result.counts.added}},
     }
+    for fault in result.faults if not result.failed else []:
+        module.warn(f"{fault} is kept as it is")
     if result.failed:
         row = {"resume_row": result.faults[0].row} if result.faults else {}
         module.fail_json(msg=result.complaint(), **outcome, **row)
@@ -237,6 +247,7 @@ def main() -> None:
             "skip": {"type": "int", "default": 0},
             "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
             "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},
+            "on_conflict": {"type": "str", "choices": ["fail", "keep"], "default": "fail"},
             "state_dir": {"type": "path", "required": True},
             "connections": {"type": "int", "default": 8},
             "connect_timeout_seconds": {"type": "float", "default": 10},

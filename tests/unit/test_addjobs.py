@@ -48,12 +48,22 @@ def old_service():
 def add(tmp_path):
     """Adds scans to a double; the state stays for the next call."""
 
-    def run(service, scans, check=False, patience=5.0, root="http://odin/rest_api", directory="state", **making):
+    def run(
+        service,
+        scans,
+        check=False,
+        patience=5.0,
+        root="http://odin/rest_api",
+        directory="state",
+        keep_conflicts=False,
+        **making,
+    ):
         settings = Settings(root, making.pop("secret", SECRET), service.root, USERNAME, PASSWORD)
         make = JobMaker(settings, "demo", **making)
         with JobApi(service.root, USERNAME, PASSWORD, read_timeout=0.5) as api:
             rows = ((1, scan, row) for row, scan in enumerate(scans))
-            return Adding(api, make, "demo", tmp_path / directory, patience=patience).run(rows, check)
+            adding = Adding(api, make, "demo", tmp_path / directory, patience=patience, keep_conflicts=keep_conflicts)
+            return adding.run(rows, check)
 
     return run
 
@@ -198,6 +208,15 @@ def test_a_job_of_another_root_is_shown_with_both(service, add):
         in complaint
     )
     assert not service.posts
+
+
+def test_conflicts_may_be_kept(service, add):
+    add(service, [3], secret="another secret !", directory="another")
+    stored = dict(service.jobs)
+    result = add(service, [3, 4], keep_conflicts=True)
+    assert (result.failed, result.counts.conflict, result.counts.added) == (False, 1, 1)
+    assert result.summary() == "1 jobs added, 0 were there, 1 conflict (kept)"
+    assert service.jobs["1:3"] == stored["1:3"]
 
 
 def test_an_old_service_cannot_tell_more_than_the_source(old_service, add):

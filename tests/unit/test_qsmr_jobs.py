@@ -71,6 +71,13 @@ def test_failure_names_scans_and_says_where_to_go_on(service, run):
     assert "row 1, scan 1:8: refused: 400 no such scan" in failed["msg"]
 
 
+def test_kept_conflicts_are_warnings(service, run):
+    run(config={"ODIN_SECRET": "another secret !"}, rows="8\n")
+    done = run(on_conflict="keep")
+    assert (done.get("failed", False), done["added"], done["conflict"]) == (False, 2, 1)
+    assert "row 1, scan 1:8: conflict" in str(done["warnings"])
+
+
 def test_rows_keep_their_number_behind_a_skip(service, run):
     service.refused = {"1:8": "no such scan"}
     assert run(skip=1)["resume_row"] == 1

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,8 @@ class Result:
     retries: int = 0
     stopped: str = ""
     """Why the run ended early."""
+    keep_conflicts: bool = False
+    """Whether a job that the service has with another document may stay as it is."""
     check: bool = False
     faults: list[Fault] = field(default_factory=list)
     """The first jobs of the list that are not there."""
@@ -61,7 +63,8 @@ class Result:
     @property
     def failed(self) -> bool:
         """Whether there is a job of the list that the service does not have."""
-        return bool(self.stopped or self.counts.conflict or self.counts.refused or self.counts.remain)
+        conflict = self.counts.conflict and not self.keep_conflicts
+        return bool(self.stopped or conflict or self.counts.refused or self.counts.remain)
 
     @property
     def actions(self) -> list[str]:
@@ -84,7 +87,8 @@ class Result:
         """The run in a line."""
         counts = self.counts
         parts = [f"{counts.added} jobs {'to be ' if self.check else ''}added", f"{counts.were_there} were there"]
-        parts += [f"{counts.conflict} conflict"] if counts.conflict else []
+        kept = " (kept)" if self.keep_conflicts else ""
+        parts += [f"{counts.conflict} conflict{kept}"] if counts.conflict else []
         parts += [f"{counts.refused} refused"] if counts.refused else []
         parts += [f"{counts.remain} remain"] if counts.remain else []
         return ", ".join(parts)
@@ -98,13 +102,13 @@ class Result:
             lines.append(f"The run was ended: {self.stopped}")
         # What was not sent needs no reason for each.
         named = [fault for fault in self.faults if fault.state in ("conflict", "refused", "gone")]
-        lines += [f"row {fault.row}, scan {fault.scan}: {fault.state}: {fault.answer}" for fault in named]
+        lines += [str(fault) for fault in named]
         if len(named) < counts.conflict + counts.refused:
             lines.append(f"and {counts.conflict + counts.refused - len(named)} more")
         if counts.conflict:
             lines.append(
                 "A conflict is a job of the same scan with another document: was it added with another Odin root,"
-                " secret, project, version or cipher?"
+                " secret, project, version or cipher? Where it may stay, set qsmr_on_conflict to keep"
             )
         lines.append("Run it again to go on: nothing is added twice")
         return "\n".join(lines)
@@ -136,6 +140,7 @@ class Adding:
         directory: Path,
         connections: int = 8,
         patience: float = 300.0,
+        keep_conflicts: bool = False,
     ) -> None:
         """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble."""
         self._api = api
@@ -144,6 +149,7 @@ class Adding:
         self._directory = directory
         self._connections = connections
         self._patience = patience
+        self._keep_conflicts = keep_conflicts
         self._progress = Progress(None, project)
 
     def run(self, scans: Iterable[tuple[int, int, int]], check: bool = False) -> Result:
@@ -166,6 +172,7 @@ class Adding:
                         f"The ledger in {self._directory} cannot be used: {error}; check the disk"
                     ) from None
                 raise
+            result = replace(result, keep_conflicts=self._keep_conflicts)
             self._progress.say("failed" if result.failed else "done")
             return result
 

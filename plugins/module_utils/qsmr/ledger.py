@@ -89,6 +89,9 @@ class Fault(NamedTuple):
     state: str
     answer: str
 
+    def __str__(self) -> str:
+        return f"row {self.row}, scan {self.scan}: {self.state}: {self.answer}"
+
 
 @dataclass(frozen=True)
 class Counts:
