@@ -81,12 +81,12 @@ def main() -> int:
     sys.path.insert(0, str(REPOSITORY / "plugins" / "module_utils"))
     from qsmr.errors import QsmrError
     from qsmr.names import check_project_name
-    from qsmr.scanids import read_scan_ids
+    from qsmr.scanids import read_scans
     from qsmr.settings import load_settings
 
     checks = [lambda: check_project_name(arguments.project), lambda: load_settings(arguments.config)]
     if arguments.jobs_file:
-        checks.append(lambda: deque(read_scan_ids(arguments.jobs_file), maxlen=0))
+        checks.append(lambda: deque(read_scans(arguments.jobs_file, 1), maxlen=0))
     faults = []
     for check in checks:
         try:

@@ -29,13 +29,37 @@ options:
     description: Project that level 2 is stored under. The same name as O(project) when not given.
     type: str
   freq_mode:
-    description: Frequency mode of the scans.
+    description:
+      - Frequency mode of the scans, or several with commas between.
+      - With several, each line of a file or list names its own, as C(<frequency mode>:<scan id>).
     type: str
     required: true
+  scans_from:
+    description:
+      - V(file) is O(jobs_file), V(list) is O(scans).
+      - V(period) is all that level 1 has from O(first_day) to O(last_day), V(verification) the verification data set.
+      - V(production) is all that level 1 has, in those days if they are given, as far as there are weather data.
+      - Other sources than a file are written to C(scans.txt) in the project's state first, so that a run can be
+        repeated to the letter.
+    type: str
+    choices: [file, list, period, verification, production]
+    default: file
   jobs_file:
     description: File with one scan id a line. It is checked whole before anything is sent.
     type: path
-    required: true
+  scans:
+    description: The scan ids.
+    type: list
+    elements: str
+    default: []
+  first_day:
+    description: First day of the period, as YYYY-MM-DD.
+    type: str
+    default: ""
+  last_day:
+    description: Last day of the period, as YYYY-MM-DD; it belongs to it.
+    type: str
+    default: ""
   skip:
     description: Leave out so many rows at the beginning of the list; blank lines are no rows.
     type: int
@@ -141,6 +165,10 @@ retries:
   description: Number of requests that had to be made again.
   returned: always
   type: int
+scan_list:
+  description: The file that the scans were read from.
+  returned: always
+  type: str
 resume_row:
   description: The first row whose job is not there, to be skipped to.
   returned: when there is one
@@ -161,27 +189,34 @@ differences:
   elements: str
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.addjobs import Adding
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
-from ansible.module_utils.qsmr.jobdoc import JobMaker, freq_mode_of
+from ansible.module_utils.qsmr.jobdoc import JobMaker
 from ansible.module_utils.qsmr.names import check_project_name
-from ansible.module_utils.qsmr.scanids import read_scan_ids
+from ansible.module_utils.qsmr.odinapi import OdinApi
+from ansible.module_utils.qsmr.scanids import freq_modes_of, read_scans
+from ansible.module_utils.qsmr.scansource import DAYS_AT_ONCE, ScanSource
 from ansible.module_utils.qsmr.settings import load_settings, readable_by_others
 
 
-def scans_of(parameters: dict, freq_mode: int) -> Iterator[tuple[int, int, int]]:
-    """Frequency mode, scan id and row of each scan of the list."""
-    skip = parameters["skip"]
-    if not parameters["jobs_file"]:
-        raise QsmrError("There is no scan list: set qsmr_jobs_file to a file with one scan id a line")
-    for row, scan_id in enumerate(read_scan_ids(Path(parameters["jobs_file"]), skip), skip):
-        yield freq_mode, scan_id, row
+def scan_list(parameters: dict, freq_modes: list[int], odin_root: str, directory: Path) -> Path:
+    """The file with the scans; other sources than a file are written to one in the directory."""
+    if parameters["scans_from"] == "file":
+        if not parameters["jobs_file"]:
+            raise QsmrError("There is no scan list: set qsmr_jobs_file to a file with one scan id a line")
+        return Path(parameters["jobs_file"])
+    source = ScanSource(
+        parameters["scans_from"], freq_modes, parameters["scans"], parameters["first_day"], parameters["last_day"]
+    )
+    path = directory / "scans.txt"
+    source.write(path, OdinApi(odin_root, connections=DAYS_AT_ONCE))
+    return path
 
 
 def run(module: AnsibleModule) -> dict:
@@ -193,7 +228,8 @@ def run(module: AnsibleModule) -> dict:
     settings = load_settings(parameters["config_file"], parameters["config"])
     if parameters["config_file"] and readable_by_others(parameters["config_file"]):
         module.warn(f"Others can read {parameters['config_file']}, which holds secrets: chmod 600 it")
-    freq_mode = freq_mode_of(parameters["freq_mode"])
+    freq_modes = freq_modes_of(parameters["freq_mode"])
+    directory = Path(parameters["state_dir"]) / project
     make = JobMaker(settings, odin_project, parameters["target_version"], parameters["target_cipher"])
     api = JobApi(
         settings.job_api_root,
@@ -203,17 +239,20 @@ def run(module: AnsibleModule) -> dict:
         parameters["read_timeout_seconds"],
         parameters["connections"],
     )
-    with api:
+    with api, TemporaryDirectory() as elsewhere:
+        listed_in = Path(elsewhere) if module.check_mode else directory
+        path = scan_list(parameters, freq_modes, settings.odin_api_root, listed_in)
         adding = Adding(
             api,
             make,
             project,
-            Path(parameters["state_dir"]) / project,
+            directory,
             parameters["connections"],
             parameters["patience_seconds"],
             parameters["on_conflict"] == "keep",
         )
-        result = adding.run(scans_of(parameters, freq_mode), check=module.check_mode)
+        only_mode = freq_modes[0] if len(freq_modes) == 1 else None
+        result = adding.run(read_scans(path, only_mode, parameters["skip"]), check=module.check_mode)
     there = result.counts.were_there
     outcome = {
         "changed": result.changed,
@@ -222,6 +261,7 @@ def run(module: AnsibleModule) -> dict:
         "gone": result.gone,
         "answers": result.answers,
         "retries": result.retries,
+        "scan_list": str(path),
         "summary": result.summary(),
         "actions": result.actions,
         "differences": result.differences,
@@ -243,7 +283,15 @@ def main() -> None:
             "project": {"type": "str", "required": True},
             "odin_project": {"type": "str"},
             "freq_mode": {"type": "str", "required": True},
-            "jobs_file": {"type": "path", "required": True},
+            "scans_from": {
+                "type": "str",
+                "choices": ["file", "list", "period", "verification", "production"],
+                "default": "file",
+            },
+            "jobs_file": {"type": "path"},
+            "scans": {"type": "list", "elements": "str", "default": []},
+            "first_day": {"type": "str", "default": ""},
+            "last_day": {"type": "str", "default": ""},
             "skip": {"type": "int", "default": 0},
             "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
             "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests", "tests/contract")]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
 from qsmr.addjobs import Adding  # noqa: E402
@@ -90,7 +90,7 @@ def slow_double() -> Iterator[Service]:
     from job_service_double import PASSWORD, USERNAME
 
     code = (
-        f"import sys, threading; sys.path[:0] = {sys.path[:3]!r}\n"
+        f"import sys, threading; sys.path[:0] = {sys.path[:2]!r}\n"
         "from job_service_double import JobServiceDouble\n"
         f"double = JobServiceDouble(cost={COST_OF_JOB}, cost_of_request={COST_OF_REQUEST}, processes={PROCESSES})\n"
         "print(double.root, flush=True); threading.Event().wait()"
@@ -105,7 +105,7 @@ def slow_double() -> Iterator[Service]:
 
 @contextmanager
 def embedded() -> Iterator[Service]:
-    from job_service import JobService
+    from contract.job_service import JobService
 
     with tempfile.TemporaryDirectory() as directory:
         service = JobService(Path(directory))

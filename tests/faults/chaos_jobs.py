@@ -28,9 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path[:0] = [
-    str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests", "tests/contract", "tests/faults")
-]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests", "tests/faults")]
 
 from fault_proxy import LATE, FaultProxy  # noqa: E402
 from job_service_double import PASSWORD, USERNAME, JobServiceDouble  # noqa: E402
@@ -186,7 +184,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--together", type=int, default=4)
     wanted = parser.parse_args()
-    from job_service import JobService
+    from contract.job_service import JobService
 
     seeds = range(wanted.seed, wanted.seed + wanted.runs)
     print(f"seeds {seeds[0]} to {seeds[-1]}", flush=True)

@@ -2,7 +2,7 @@
 
 import pytest
 from qsmr.errors import QsmrError
-from qsmr.jobdoc import JobMaker, freq_mode_of
+from qsmr.jobdoc import JobMaker
 from qsmr.settings import Settings
 
 ROOT = "http://example.com/odin_api"
@@ -56,14 +56,3 @@ def test_the_longest_root_that_fits_passes():
 def test_a_version_that_is_none_is_refused():
     with pytest.raises(QsmrError, match="choose v4 or v5"):
         maker("demo", "v6")
-
-
-@pytest.mark.parametrize(("text", "mode"), [("1", 1), ("119", 119)])
-def test_frequency_modes_are_read(text, mode):
-    assert freq_mode_of(text) == mode
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "one", "1000", "٧"])
-def test_what_is_no_frequency_mode_is_refused(text):
-    with pytest.raises(QsmrError, match="requency mode"):
-        freq_mode_of(text)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qsmr.errors import QsmrError
-from qsmr.scanids import MOST_SHOWN, read_scan_ids
+from qsmr.scanids import MOST_SHOWN, freq_modes_of, read_scans
 
 
 @pytest.fixture
@@ -17,9 +17,13 @@ def scan_file(tmp_path):
     return write
 
 
+def ids_of(path, skip=0):
+    return [scan for _, scan, _ in read_scans(path, 1, skip)]
+
+
 def fault_of(path, skip=0):
     with pytest.raises(QsmrError) as fault:
-        list(read_scan_ids(path, skip))
+        ids_of(path, skip)
     return str(fault.value)
 
 
@@ -29,7 +33,7 @@ def fault_of(path, skip=0):
     ids=["plain", "windows", "byte order mark", "blanks"],
 )
 def test_rows_are_read_in_order(scan_file, content):
-    assert list(read_scan_ids(scan_file(content))) == [1, 22, 333]
+    assert ids_of(scan_file(content)) == [1, 22, 333]
 
 
 @given(st.lists(st.integers(1, 2**63 - 1), min_size=1), st.data())
@@ -38,7 +42,7 @@ def test_skip_counts_rows_and_not_blank_lines(tmp_path_factory, ids, data):
     skip = data.draw(st.integers(0, len(ids) - 1))
     path = tmp_path_factory.mktemp("scans") / "scanids.txt"
     path.write_text("".join("\n" * blank + f"{scan}\n" for blank, scan in zip(blanks, ids, strict=True)))
-    assert list(read_scan_ids(path, skip)) == ids[skip:]
+    assert ids_of(path, skip) == ids[skip:]
 
 
 @pytest.mark.parametrize(
@@ -53,11 +57,11 @@ def test_any_line_is_a_scan_id_or_a_fault(tmp_path_factory, line):
     path = tmp_path_factory.mktemp("scans") / "scanids.txt"
     path.write_bytes(b"1\n" + line.encode() + b"\n")
     try:
-        ids = list(read_scan_ids(path))
+        ids = ids_of(path)
     except QsmrError as fault:
         assert "line 2" in str(fault)
     else:
-        assert ids[1:] == ([] if not line.encode().strip() else [int(line)])
+        assert ids[1:] == ([] if not line.encode().strip() else [int(line.rpartition(":")[2])])
 
 
 def test_every_bad_line_is_counted_and_the_first_are_shown(scan_file):
@@ -87,3 +91,21 @@ def test_a_skip_that_leaves_nothing_is_a_fault(scan_file, skip, says):
 
 def test_a_missing_file_is_a_fault(tmp_path):
     assert "cannot be read: No such file" in fault_of(tmp_path / "none.txt")
+
+
+def test_a_line_may_name_its_frequency_mode(scan_file):
+    path = scan_file(b"13:7\n8\n\n1:7\n")
+    assert list(read_scans(path, 2)) == [(13, 7, 0), (2, 8, 1), (1, 7, 2)]
+    with pytest.raises(QsmrError, match="line 2: '8' names no frequency mode, and there are several"):
+        list(read_scans(path, None))
+
+
+@pytest.mark.parametrize(("text", "modes"), [("1", [1]), ("119", [119]), ("1, 2,13", [1, 2, 13])])
+def test_frequency_modes_are_read(text, modes):
+    assert freq_modes_of(text) == modes
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "one", "1000", "٧", "1,", "1 2"])
+def test_what_is_no_frequency_mode_is_refused(text):
+    with pytest.raises(QsmrError, match="requency mode"):
+        freq_modes_of(text)

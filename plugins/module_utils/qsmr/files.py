@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644, modified: float | None = None) -> None:
+def write_atomically(path: Path, text: str | Iterable[str], mode: int = 0o644, modified: float | None = None) -> None:
     """Replace ``path`` by ``text``: temporary file beside it, fsync, rename.
 
     The file never has wider permissions than ``mode``. ``modified`` sets its modification time (seconds since 1970).
@@ -16,7 +17,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, modified: float |
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), mode)
-            stream.write(text)
+            stream.writelines([text] if isinstance(text, str) else text)
             stream.flush()
             os.fsync(stream.fileno())
         if modified is not None:

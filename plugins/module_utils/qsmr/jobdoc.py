@@ -13,7 +13,6 @@ VERSIONS = ("v4", "v5")
 # Limits of the job service (REST contract v4, section 8).
 LONGEST_URL = 512
 LONGEST_ID = 64
-_LARGEST_FREQ_MODE = 999
 
 
 class JobMaker:
@@ -73,12 +72,3 @@ class JobMaker:
                     f"The {name} of job {document['id']} has {len(value)} characters, the job service takes {longest}:"
                     " ODIN_API_ROOT or the Odin project's name is too long"
                 )
-
-
-def freq_mode_of(text: str) -> int:
-    """The frequency mode that a user wrote; QsmrError if it is none."""
-    if not text:
-        raise QsmrError("There is no frequency mode: set qsmr_freq_mode")
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LARGEST_FREQ_MODE):
-        raise QsmrError(f'"{text}" is not a frequency mode: give a number from 1 to {_LARGEST_FREQ_MODE}')
-    return int(text)

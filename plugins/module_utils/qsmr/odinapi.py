@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import date
 from typing import Any
 
 import requests
@@ -11,6 +13,7 @@ from urllib3.util.retry import Retry
 from .errors import QsmrError
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
+_LISTING_TRIES = 5
 
 
 class OdinApi:
@@ -47,3 +50,37 @@ class OdinApi:
         except (ValueError, KeyError, TypeError) as error:
             raise QsmrError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
         return dict(info)
+
+    def listing(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
+        """The list under ``key`` of a listing's answer.
+
+        Listings are slow, and some arrive truncated: what is no whole answer, or says another ``Count`` than it has
+        entries, is read again. Raises QsmrError when that does not help, and for an answer that means a mistake.
+        """
+        url = f"{self.root}{path}"
+        for attempt in range(_LISTING_TRIES):
+            if attempt:
+                time.sleep(attempt)
+            try:
+                answer = self._session.get(url, params=params, timeout=TIMEOUT)
+                found = answer.json() if answer.status_code == 200 else None
+            except (requests.RequestException, ValueError) as error:
+                seen = f"no whole answer ({type(error).__name__})"
+                continue
+            seen = f"status {answer.status_code}"
+            if 400 <= answer.status_code < 500 and answer.status_code not in (408, 429):
+                break
+            if isinstance(found, dict) and isinstance(entries := found.get(key), list):
+                if found.get("Count") in (None, len(entries)):
+                    return entries
+                seen = f"{len(entries)} entries of {found['Count']}"
+        raise QsmrError(f"GET {url}: {seen}. Check ODIN_API_ROOT, the frequency mode and the days, or try again later.")
+
+    def last_weather_day(self) -> date:
+        """The day of the newest weather data; scans from it on cannot be processed yet."""
+        url = f"{self.root}/v5/config_data/latest_ecmf_file/"
+        try:
+            answer = self._session.get(url, timeout=TIMEOUT)
+            return date.fromisoformat(answer.json()["Date"])
+        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+            raise QsmrError(f"GET {url}: no date ({type(error).__name__}). Set qsmr_last_day, or try again.") from None

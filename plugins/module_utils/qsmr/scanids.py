@@ -1,8 +1,9 @@
-"""Scan id files: one decimal number a line, read as a stream, checked whole before anybody uses it.
+"""Scan lists: one scan id a line, read as a stream, checked whole before anybody uses it.
 
-Blank lines, CRLF and a byte order mark are allowed. A scan id is written in one way only: digits, without sign and
-leading zeros. The former scripts took whatever Python's ``int`` takes (``+7``, ``007``, ``-5``, ``1_000``). Odin's scan
-ids are never written so, and two spellings of one number would pass as two scans: such a line is named as a fault.
+A line may also be ``<frequency mode>:<scan id>``, which makes a list of several frequency modes. Blank lines, CRLF
+and a byte order mark are allowed. A scan id is written in one way only: digits, without sign and leading zeros. The
+former scripts took whatever Python's ``int`` takes (``+7``, ``007``, ``-5``, ``1_000``). Odin's scan ids are never
+written so, and two spellings of one number would pass as two scans: such a line is named as a fault.
 """
 
 from __future__ import annotations
@@ -14,50 +15,66 @@ from pathlib import Path
 from .errors import QsmrError
 
 MOST_SHOWN = 20
+LARGEST_FREQ_MODE = 999
 # The widest number that the services' databases and our ledger hold.
 _LARGEST = 2**63 - 1
-_SCAN_ID = re.compile(rb"[1-9][0-9]{0,18}")
+_SCAN = re.compile(rb"(?:([1-9][0-9]{0,2}):)?([1-9][0-9]{0,18})")
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_scan_ids(path: Path, skip: int = 0) -> Iterator[int]:
-    """The scan ids of a file in its order, without the first ``skip`` rows (blank lines are no rows).
+def freq_modes_of(text: str) -> list[int]:
+    """The frequency modes that a user wrote, one or more with commas between; QsmrError names what is none."""
+    words = [word.strip() for word in text.split(",")]
+    if words == [""]:
+        raise QsmrError("There is no frequency mode: set qsmr_freq_mode")
+    for word in words:
+        if not (word.isascii() and word.isdigit() and 0 < int(word) <= LARGEST_FREQ_MODE):
+            raise QsmrError(f'"{word}" is not a frequency mode: give a number from 1 to {LARGEST_FREQ_MODE}')
+    return [int(word) for word in words]
 
-    Bad lines, wherever they are, raise QsmrError once the file is read to its end, so nothing must be done with the ids
-    before the iterator is exhausted. The skipped rows are checked like the others.
+
+def read_scans(path: Path, freq_mode: int | None, skip: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Frequency mode, scan id and row of each scan of a file, in its order, without the first ``skip`` rows.
+
+    Rows count from 0, blank lines are no rows. ``freq_mode`` is for the lines that don't name one; None if all must.
+    Bad lines, wherever they are, raise QsmrError once the file is read to its end, so nothing must be done with the
+    scans before the iterator is exhausted. The skipped rows are checked like the others.
     """
     try:
         with path.open("rb") as lines:
-            yield from _scan_ids_of(lines, str(path), skip)
+            yield from _scans_of(lines, str(path), freq_mode, skip)
     except OSError as error:
         raise QsmrError(f"Scan id file {path} cannot be read: {error.strerror}") from None
 
 
-def _scan_ids_of(lines: Iterable[bytes], name: str, skip: int) -> Iterator[int]:
+def _scans_of(lines: Iterable[bytes], name: str, freq_mode: int | None, skip: int) -> Iterator[tuple[int, int, int]]:
     if skip < 0:
         raise QsmrError(f"The number of rows to skip is {skip}: it must be 0 or more")
     faults: list[str] = []
-    rows = bad = 0
+    row = bad = 0
     for number, line in enumerate(lines, 1):
         word = line.removeprefix(_BOM).strip() if number == 1 else line.strip()
         if not word:
             continue
-        if _SCAN_ID.fullmatch(word) and (scan_id := int(word)) <= _LARGEST:
-            if rows >= skip:
-                yield scan_id
+        found = _SCAN.fullmatch(word)
+        mode = int(found[1]) if found and found[1] else freq_mode
+        if found and mode and (scan_id := int(found[2])) <= _LARGEST:
+            if row >= skip:
+                yield mode, scan_id, row
         else:
             bad += 1
             if len(faults) < MOST_SHOWN:
-                faults.append(f"{name} line {number}: {_shown(word)} is not a scan id")
-        rows += 1
+                fault = "is not a scan id" if not found or mode else "names no frequency mode, and there are several"
+                faults.append(f"{name} line {number}: {_shown(word)} {fault}")
+        row += 1
     if bad > len(faults):
         faults.append(f"and {bad - len(faults)} lines more")
     if bad:
         raise QsmrError("\n".join([*faults, f"Nothing was sent: correct {name}, one decimal scan id a line"]))
-    if not rows:
+    if not row:
         raise QsmrError(f"{name} holds no scan ids")
-    if skip >= rows:
-        raise QsmrError(f"{name} has {rows} rows: skipping the first {skip} leaves none")
+    if skip >= row:
+        raise QsmrError(f"{name} has {row} rows: skipping the first {skip} leaves none")
 
 
 def _shown(word: bytes, longest: int = 40) -> str:
