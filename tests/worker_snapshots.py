@@ -16,15 +16,18 @@ PROJECT = "rollout"
 PASSWORD = "pass'word \"$HOME #1"  # nothing on the way may read it as anything but text
 KEYS = ("UWORKER_JOB_API_ROOT", "UWORKER_JOB_API_PASSWORD", "QSMR_CONFIG", "QSMR_SNAPSHOT_ID")
 DOCKERFILE = """\
-FROM qsmr-fleet/base:trixie
+FROM qsmr-fleet/base:trixie AS base
+RUN mkdir /small && cp --parents -L /bin/sh /bin/sleep $(ldd /bin/sh /bin/sleep | grep -o '/lib[^ ]*') /small
+FROM scratch
+COPY --from=base /small /
 RUN echo {snapshot_id} > /code
 HEALTHCHECK --interval=1s --timeout=5s --retries=2 --start-period=30s CMD {health}
-CMD ["sh", "-c", "touch /started; echo worker of {snapshot_id} starts; trap 'exit 0' TERM; sleep infinity & wait"]
+CMD echo worker of {snapshot_id} starts; trap 'exit 0' TERM; sleep 8 & wait; : > /old; sleep infinity & wait
 LABEL org.qsmr.fleet.inputs=sha256:{snapshot_id}
 """
 HEALTHY = "true"
 SICK = "echo no job service; false"
-HEALTHY_AFTER_8_S = "test $(( $(date +%s) - $(stat -c %Y /started) )) -gt 8"
+HEALTHY_AFTER_8_S = "test -e /old"
 
 
 def make_snapshot(directory: Path, number: int, health: str = HEALTHY, password: str = PASSWORD) -> Path:
