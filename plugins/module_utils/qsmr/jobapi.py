@@ -98,6 +98,10 @@ class JobApi:
         """Create or update the project. Give a field: an update without one is an error of the service."""
         self._authorised("PUT", f"/v4/{name}", fields)
 
+    def delete_project(self, name: str) -> None:
+        """Remove the project's record and all of its jobs; it need not exist."""
+        self._authorised("DELETE", f"/v4/{name}")
+
     def jobs(
         self, name: str, status: str | None = None, worker: str | None = None, limit: int | None = None
     ) -> list[dict[str, Any]]:
@@ -134,6 +138,14 @@ class JobApi:
     def add_jobs(self, name: str, jobs: Sequence[Job]) -> Answer:
         """Post jobs as one list, which the service takes as a whole or not at all; else as ``add_job``."""
         return self._add(name, jobs)
+
+    def claim(self, name: str, job_id: str) -> dict[str, Any]:
+        """Who has the job, since when: ``Claimed``, ``ClaimedByWorker``, ``ClaimedAtTime`` (contract, section 6)."""
+        return self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/claim")
+
+    def status(self, name: str, job_id: str) -> str:
+        """The status text of a job (contract, section 6)."""
+        return str(self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/status")["Status"])
 
     def set_status(self, name: str, job_id: str, status: str) -> None:
         """Set the status text of a job (contract, section 6)."""

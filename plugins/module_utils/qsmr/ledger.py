@@ -32,8 +32,9 @@ from typing import NamedTuple
 
 from .errors import QsmrError
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+# One script for each version of the format: a ledger is brought from its version to the newest.
+_SCHEMA = (
+    """
 CREATE TABLE recipe (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE);
 CREATE TABLE job (
     freq_mode INTEGER NOT NULL,
@@ -47,7 +48,12 @@ CREATE TABLE job (
 ) WITHOUT ROWID;
 -- How the service described the project when it and the ledger were last seen to agree on what is added.
 CREATE TABLE agreed (only INTEGER PRIMARY KEY CHECK (only = 1), service TEXT NOT NULL);
-"""
+""",
+    """
+-- How often a job's processing failed, and when the service says that it last did.
+CREATE TABLE failure (job_id TEXT PRIMARY KEY, failures INTEGER NOT NULL, last TEXT NOT NULL) WITHOUT ROWID;
+""",
+)
 # What a run compares lies in SQLite's temporary file, so that a million scans need no memory.
 _TEMPORARY = """
 CREATE TEMP TABLE wanted (
@@ -135,11 +141,11 @@ def run_lock(directory: Path) -> Iterator[None]:
 class Ledger:
     """The ledger of one project, opened for the jobs of one recipe."""
 
-    def __init__(self, directory: Path, recipe: str, throwaway: bool = False) -> None:
+    def __init__(self, directory: Path, recipe: str = "", throwaway: bool = False) -> None:
         """Open the ledger in ``directory``, making it if need be.
 
-        ``recipe`` is the digest of what the jobs' documents are made of. A ``throwaway`` ledger is a copy that starts
-        with what the real one knows, and leaves no trace.
+        ``recipe`` is the digest of what the documents of jobs to be added are made of. A ``throwaway`` ledger is a
+        copy that starts with what the real one knows, and leaves no trace.
         """
         path = directory / "ledger.sqlite"
         try:
@@ -161,14 +167,14 @@ class Ledger:
     def _make_tables(self, recipe: str) -> None:
         with self._transaction():
             version = self._count("PRAGMA user_version")
-            if version > _SCHEMA_VERSION:
-                raise sqlite3.DatabaseError(f"a newer qsmr-fleet wrote it (format {version}, not {_SCHEMA_VERSION})")
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    self._sql.execute(statement)
-                self._sql.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            self._sql.execute("INSERT OR IGNORE INTO recipe (digest) VALUES (?)", [recipe])
-        self._recipe = self._count("SELECT id FROM recipe WHERE digest = ?", recipe)
+            if version > len(_SCHEMA):
+                raise sqlite3.DatabaseError(f"a newer qsmr-fleet wrote it (format {version}, not {len(_SCHEMA)})")
+            for statement in "".join(_SCHEMA[version:]).split(";"):
+                self._sql.execute(statement)
+            self._sql.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
+            if recipe:
+                self._sql.execute("INSERT OR IGNORE INTO recipe (digest) VALUES (?)", [recipe])
+        self._recipe = self._count("SELECT coalesce(max(id), 0) FROM recipe WHERE digest = ?", recipe)
         self._sql.executescript(_TEMPORARY)
 
     def close(self) -> None:
@@ -319,6 +325,19 @@ class Ledger:
             [self._recipe, most],
         )
         return [Fault(row, Scan(mode, scan), state, answer) for row, mode, scan, state, answer in rows]
+
+    def count_failure(self, job_id: str, failed_at: str) -> int:
+        """Note that the job's processing failed at that time; returns how often it has failed by now.
+
+        The same failure may be noted again: it counts once.
+        """
+        with self._transaction():
+            self._sql.execute(
+                """INSERT INTO failure VALUES (?1, 1, ?2) ON CONFLICT DO UPDATE
+                   SET failures = failures + (last != ?2), last = ?2""",
+                [job_id, failed_at],
+            )
+        return self._count("SELECT failures FROM failure WHERE job_id = ?", job_id)
 
     def _count(self, query: str, *values: object) -> int:
         return int(self._sql.execute(query, values).fetchone()[0])

@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Thin adapter: no job of a project is held by a failure or by a worker that is gone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qsmr_claims
+short_description: Make failed jobs and jobs of dead workers available again
+version_added: "0.1.0"
+description:
+  - Takes jobs from their workers and sets their status back, so that other workers can have them.
+  - The ledger keeps count of the failures. A job that failed too often is set aside, that is, left as it is, and named.
+  - A job that is finished is never touched.
+options:
+  config_file:
+    description: KEY=VALUE file with the five settings of the former scripts.
+    type: path
+  config:
+    description: The same keys, for values that come from a vault. They win over the file.
+    type: dict
+    default: {}
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+  state_dir:
+    description: Where the ledger of each project is kept.
+    type: path
+    required: true
+  failed:
+    description: Whether failed jobs become available.
+    type: bool
+    default: true
+  max_attempts:
+    description: A job that failed so often is set aside.
+    type: int
+    default: 3
+  stale_minutes:
+    description:
+      - Jobs that were claimed so many minutes ago and are not done become available, too. Else age does not count.
+      - It must be longer than any job takes. The times of the service and of the control node are compared.
+    type: float
+  dead_workers:
+    description: Jobs that these workers have become available, too. A name may hold C(*).
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    support: full
+    description: Says which jobs would become available.
+  diff_mode:
+    support: none
+    description: The return values name the jobs.
+  idempotent:
+    support: full
+    description: What is available already is left alone.
+author: qsmr-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Failed jobs and those of host3 are available
+  qsmr_claims:
+    config_file: /home/ana/lab.conf
+    project: myproject
+    state_dir: /home/ana/state
+    dead_workers: ["UWorker_host3_*"]
+"""
+
+RETURN = r"""
+failed_jobs:
+  description: Ids of the failed jobs that became available.
+  returned: always
+  type: list
+  elements: str
+stale_jobs:
+  description: Ids of the jobs that were taken from their workers.
+  returned: always
+  type: list
+  elements: str
+tidied_jobs:
+  description: Ids of the jobs that were free already, and had an old status.
+  returned: always
+  type: list
+  elements: str
+set_aside:
+  description: Ids of the jobs that failed too often.
+  returned: always
+  type: list
+  elements: str
+summary:
+  description: The outcome in a line.
+  returned: always
+  type: str
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.claims import Rules, release
+from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.ledger import Ledger
+from ansible.module_utils.qsmr.names import check_project_name
+from ansible.module_utils.qsmr.settings import load_settings
+
+
+def run(module: AnsibleModule) -> dict:
+    parameters = module.params
+    project = parameters["project"]
+    check_project_name(project)
+    settings = load_settings(parameters["config_file"], parameters["config"])
+    directory = Path(parameters["state_dir"]) / project
+    rules = Rules(
+        parameters["failed"], parameters["max_attempts"], parameters["stale_minutes"], parameters["dead_workers"]
+    )
+    with JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password) as api:
+        if api.project(project) is None:
+            raise QsmrError(f"The job service has no project {project}: check qsmr_project")
+        if not module.check_mode:
+            directory.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(directory, throwaway=module.check_mode)
+        now = datetime.now(UTC).replace(tzinfo=None)
+        released = release(api, project, ledger, rules, now, module.check_mode)
+    return {
+        "changed": released.changed,
+        "failed_jobs": released.failed,
+        "stale_jobs": released.stale,
+        "tidied_jobs": released.tidied,
+        "set_aside": released.set_aside,
+        "summary": released.summary(rules),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "config_file": {"type": "path"},
+            "config": {"type": "dict", "default": {}, "no_log": True},
+            "project": {"type": "str", "required": True},
+            "state_dir": {"type": "path", "required": True},
+            "failed": {"type": "bool", "default": True},
+            "max_attempts": {"type": "int", "default": 3},
+            "stale_minutes": {"type": "float"},
+            "dead_workers": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except QsmrError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
