@@ -122,6 +122,7 @@ def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
         files={**parameters["files"], ENV_FILE: parameters["worker_env"]},
         hostname=parameters["hostname"],
         count=parameters["count"],
+        drain_timeout=parameters["drain_timeout"],
     )
     found = host.find(desired)
     result["differences"] = compare(desired, found)

@@ -12,10 +12,10 @@ from qsmr.release import Releases
 PASSWORD = "s3cret$pass"
 
 
-def desired(snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1"):
+def desired(snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1", drain=60):
     env = f"UWORKER_JOB_API_PASSWORD={password}\nQSMR_CONFIG=\nQSMR_SNAPSHOT_ID={snapshot_id}\n"
     files = {"docker-compose.yml": compose, "worker.env": env}
-    return Desired("qsmr-demo", snapshot_id, Wanted.from_snapshot(snapshot(snapshot_id)), files, hostname, count)
+    return Desired("qsmr-demo", snapshot_id, Wanted.from_snapshot(snapshot(snapshot_id)), files, hostname, count, drain)
 
 
 class Lab:
@@ -65,6 +65,7 @@ def test_bare_host_gets_the_release(lab):
         (desired(count=2), ["workers: 1 -> 2"]),
         (desired(count=0), ["workers: 1 -> 0"]),
         (desired(hostname="other"), ["worker.env: key UWORKER_HOSTNAME changed"]),
+        (desired(drain=600), ["worker.env: key UWORKER_GRACE_PERIOD changed"]),
         (
             desired(password="another"),
             ["worker.env: differs", "worker.env: key UWORKER_JOB_API_PASSWORD changed"],

@@ -22,6 +22,8 @@ USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 # A worker's container names its release by this variable (worker.env).
 RELEASE_KEY = "QSMR_SNAPSHOT_ID"
 HOSTNAME_KEY = "UWORKER_HOSTNAME"
+# Seconds that a worker, told to stop, gives its job to end (worker contract: SIGTERM).
+GRACE_KEY = "UWORKER_GRACE_PERIOD"
 
 
 @dataclass(frozen=True)

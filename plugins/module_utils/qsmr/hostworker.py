@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .dockercli import HOSTNAME_KEY, RELEASE_KEY, Container, Docker, redact
+from .dockercli import GRACE_KEY, HOSTNAME_KEY, RELEASE_KEY, Container, Docker, redact
 from .errors import QsmrError
 from .hostimage import Wanted
 from .hostpaths import why
@@ -41,10 +41,12 @@ class Desired:
     files: Mapping[str, str]
     hostname: str
     count: int
+    drain_timeout: int
 
     @property
     def env(self) -> dict[str, str]:
-        return {**parse_env(self.files[ENV_FILE]), HOSTNAME_KEY: self.hostname}
+        own = {HOSTNAME_KEY: self.hostname, GRACE_KEY: str(self.drain_timeout)}
+        return {**parse_env(self.files[ENV_FILE]), **own}
 
     def view(self) -> dict[str, Any]:
         """What ``--diff`` shows."""
