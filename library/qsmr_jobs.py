@@ -101,6 +101,10 @@ options:
     description: For how long a service without an answer of use is asked again before the run ends.
     type: float
     default: 300
+  lock_seconds:
+    description: How long to wait for another run for the same project, such as one that outlived a killed playbook.
+    type: float
+    default: 20
 attributes:
   check_mode:
     support: full
@@ -250,6 +254,7 @@ def run(module: AnsibleModule) -> dict:
             parameters["connections"],
             parameters["patience_seconds"],
             parameters["on_conflict"] == "keep",
+            parameters["lock_seconds"],
         )
         only_mode = freq_modes[0] if len(freq_modes) == 1 else None
         result = adding.run(read_scans(path, only_mode, parameters["skip"]), check=module.check_mode)
@@ -301,6 +306,7 @@ def main() -> None:
             "connect_timeout_seconds": {"type": "float", "default": 10},
             "read_timeout_seconds": {"type": "float", "default": 60},
             "patience_seconds": {"type": "float", "default": 300},
+            "lock_seconds": {"type": "float", "default": 20},
         },
         supports_check_mode=True,
     )

@@ -1,6 +1,8 @@
 """The ledger: what it keeps over the death of a process, and what it says when it cannot be used."""
 
 import sqlite3
+import threading
+import time
 
 import pytest
 from qsmr.errors import QsmrError
@@ -93,6 +95,25 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path):
         pass
     with run_lock(tmp_path), pytest.raises(QsmrError, match="being added by"), run_lock(tmp_path):
         pass
+
+
+def test_a_run_that_ends_soon_is_waited_for(tmp_path):
+    held = threading.Event()
+    order = []
+
+    def other_run():
+        with run_lock(tmp_path):
+            held.set()
+            time.sleep(0.3)
+            order.append("other")
+
+    thread = threading.Thread(target=other_run)
+    thread.start()
+    held.wait()
+    with run_lock(tmp_path, patience=10):
+        order.append("ours")
+    thread.join()
+    assert order == ["other", "ours"]
 
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path, open_ledger):

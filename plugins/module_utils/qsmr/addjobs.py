@@ -141,6 +141,7 @@ class Adding:
         connections: int = 8,
         patience: float = 300.0,
         keep_conflicts: bool = False,
+        lock_patience: float = 0.0,
     ) -> None:
         """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble."""
         self._api = api
@@ -150,6 +151,7 @@ class Adding:
         self._connections = connections
         self._patience = patience
         self._keep_conflicts = keep_conflicts
+        self._lock_patience = lock_patience
         self._progress = Progress(None, project)
 
     def run(self, scans: Iterable[tuple[int, int, int]], check: bool = False) -> Result:
@@ -159,7 +161,7 @@ class Adding:
         """
         with ExitStack() as stack:
             if not check:
-                stack.enter_context(run_lock(self._directory))
+                stack.enter_context(run_lock(self._directory, self._lock_patience))
                 self._progress = Progress(self._directory / "progress.json", self._project)
             ledger = Ledger(self._directory, self._make.digest, throwaway=check)
             stack.callback(ledger.close)

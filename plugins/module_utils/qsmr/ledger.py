@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from .errors import QsmrError
 
@@ -111,11 +111,20 @@ class Counts:
     remain: int = 0
 
 
-@contextmanager
-def run_lock(directory: Path) -> Iterator[None]:
-    """Hold the project whose state is in ``directory`` for one run; QsmrError says who has it.
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
-    The lock is the kernel's: a process that dies, however it dies, gives it back.
+
+@contextmanager
+def run_lock(directory: Path, patience: float = 0) -> Iterator[None]:
+    """Hold the project whose state is in ``directory`` for one run.
+
+    The lock is the kernel's: a process that dies, however it dies, gives it back. Raises QsmrError, which says who has
+    it, when it is not free after ``patience`` seconds: Ansible can be killed and leave the module to come to its end.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -123,14 +132,15 @@ def run_lock(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise QsmrError(f"{directory} cannot be written: {error.strerror}; check qsmr_state_dir") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise QsmrError(
-                f"Jobs of this project are being added by {holder} (state in {directory}): wait until that run ends"
-            ) from None
+        end = time.monotonic() + patience
+        while not _locked(file):
+            if time.monotonic() >= end:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise QsmrError(
+                    f"Jobs of this project are being added by {holder} (state in {directory}): wait until that run ends"
+                )
+            time.sleep(0.1)
         file.truncate(0)
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         file.write(f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}, since {since}\n")
