@@ -44,16 +44,20 @@ lock: ## Make the lock files anew from requirements/*.in (needs uv)
 	@cd requirements && for set in run dev; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate -q $$set.in -o $$set.lock; done
 
-# The newest Python that the lock is made for, and venv, which Debian packs apart.
+# Installs Debian's packages $(1), as root or with sudo, unless the command $(2) finds that all is there.
+define packages
+	@{ $(2); } >/dev/null 2>&1 || { echo "Installing $(1)"; sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get -qq install -y --no-install-recommends $(1) >/dev/null; } || { \
+	  echo "Could not install $(1): that needs root or sudo, and Debian's or Ubuntu's packages." >&2; exit 1; }
+endef
+
+# Debian packs venv and the SSH client apart.
 .venv/bin/python:
-	@python=$$(for p in python3 python3.13 python3.12 python3.11; do \
-	    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done || true); \
-	[ -n "$$python" ] || { echo "No Python 3.11 or newer here: install one, for example 'apt-get install python3'." >&2; exit 1; }; \
-	$$python -m venv .venv 2>/dev/null || { \
-	  echo "Installing python3-venv"; sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$sudo apt-get -qq update && $$sudo apt-get -qq install -y --no-install-recommends python3-venv >/dev/null && \
-	  $$python -m venv --clear .venv; } || { \
-	  rm -rf .venv; echo "Could not make .venv: see above; root or sudo and Debian's packages are needed." >&2; exit 1; }
+	$(call packages,python3-venv openssh-client,python3 -c "import ensurepip" && command -v ssh ssh-keygen)
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or newer as python3; here it is $$(python3 --version)." >&2; exit 1; }
+	@python3 -m venv .venv
 
 .venv/%.done: requirements/%.lock | .venv/bin/python
 	@echo "Installing requirements/$*.lock into .venv (about a minute, once)"
@@ -64,7 +68,5 @@ lock: ## Make the lock files anew from requirements/*.in (needs uv)
 
 # What the tests take from Debian: a database server and a linter.
 .venv/system.done: Makefile .venv/dev.done
-	@missing=$$(for p in postgresql shellcheck; do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
-	if [ -n "$$missing" ]; then echo "Installing $$missing"; sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $$sudo apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
+	$(call packages,postgresql shellcheck,dpkg -s postgresql && command -v shellcheck)
 	@touch $@
