@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from playbook_door import REPOSITORY, enter_environment, run_playbook
+from playbook_door import NO_CONTROL, REPOSITORY, enter_environment, run_playbook
 
 DESCRIPTION = """\
 Add the scans of a file, one scan id a line, as jobs to a project of the job service.
@@ -79,6 +79,9 @@ def main() -> int:
             "qsmr_project": wanted.project,
             "qsmr_odin_project": wanted.project,
             "qsmr_config_file": str(Path(wanted.config).absolute()),
+            # The arguments say it all: an inventory's vault and other sources of scans are not meant.
+            "qsmr_config": {},
+            "qsmr_scans_from": "file",
             "qsmr_freq_mode": str(wanted.freq_mode),
             "qsmr_jobs_file": str(Path(wanted.jobs_file).absolute()),
             "qsmr_skip": wanted.skip,
@@ -93,9 +96,11 @@ def main() -> int:
         print(f"Processed {outcome['wanted'] - outcome['remain']}: {outcome['summary']}", flush=True)
         for status, number in outcome["answers"].items():
             print(f"  Status code {status}: {number}", flush=True)
-    if code == 0:
+    if code == 0 and "wanted" in outcome:
         print("Done")
         return 0
+    if code == 0:
+        outcome["msg"] = NO_CONTROL
     print(f"Add job failed: {outcome.get('msg') or 'ansible-playbook ended with ' + str(code)}", file=sys.stderr)
     if "resume_row" in outcome:
         print(f"Exiting, you can try add_jobs.py again with --skip={outcome['resume_row']}", file=sys.stderr)

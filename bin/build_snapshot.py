@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from playbook_door import REPOSITORY, enter_environment, run_playbook
+from playbook_door import NO_CONTROL, REPOSITORY, enter_environment, run_playbook
 
 FAILED = 1
 
@@ -99,7 +99,11 @@ def main() -> int:
 
     variables = {
         "qsmr_project": arguments.project,
+        "qsmr_odin_project": arguments.project,
         "qsmr_config_file": str(arguments.config.absolute()),
+        # The arguments say it all: an inventory's vault and the snapshot that it may name are not meant.
+        "qsmr_config": {},
+        "qsmr_snapshot": "",
         "qsmr_snapshot_dir": str(Path.cwd()),
     }
     code = code_directory()
@@ -113,6 +117,9 @@ def main() -> int:
     if run_playbook("snapshot.yml", variables, on_event=story, quiet=True):
         if not story.faults:
             print("snapshot.yml failed before its first task: run it with ansible-playbook", file=sys.stderr)
+        return FAILED
+    if not story.snapshot:
+        print(NO_CONTROL, file=sys.stderr)
         return FAILED
 
     settings = load_settings(arguments.config)

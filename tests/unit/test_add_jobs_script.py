@@ -18,7 +18,13 @@ def service():
 
 
 @pytest.fixture
-def add_jobs(service, tmp_path):
+def settings(tmp_path):
+    """What the inventory says; a test may add to it."""
+    return {"qsmr_state_dir": str(tmp_path / "state")}
+
+
+@pytest.fixture
+def add_jobs(service, tmp_path, settings):
     """Runs the command with a system's Python, in another directory, on a config for the double."""
     config = tmp_path / "lab.conf"
     config.write_text(
@@ -28,10 +34,11 @@ def add_jobs(service, tmp_path):
     config.chmod(0o600)
     inventory = tmp_path / "inventory.yml"
     local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    host = local | {"qsmr_state_dir": str(tmp_path / "state")}
-    inventory.write_text(json.dumps({"control": {"hosts": {"localhost": host}}}))
 
-    def run(*arguments, config=config.name):
+    def run(*arguments, config=config.name, group="control"):
+        # Like an inventory's group_vars/fleet.yml: a group's, which win over the playbooks' own.
+        fleet = {"hosts": {"localhost": local}, "vars": settings}
+        inventory.write_text(json.dumps({"all": {"children": {"fleet": {"children": {group: fleet}}}}}))
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ANSIBLE_INVENTORY": str(inventory)}
         environment["QSMR_PROGRESS_SECONDS"] = "0.2"
         command = ["/usr/bin/env", "python3", SCRIPT, *arguments]
@@ -117,3 +124,20 @@ def test_help_lists_the_five_settings(add_jobs):
     assert done.returncode == 0
     for setting in ("ODIN_API_ROOT", "ODIN_SECRET", "JOB_API_ROOT", "JOB_API_USERNAME", "JOB_API_PASSWORD"):
         assert setting in done.stdout
+
+
+def test_the_arguments_win_over_what_an_inventory_says(service, add_jobs, scans, settings):
+    settings |= {
+        "qsmr_config": {"JOB_API_PASSWORD": "that of another account"},
+        "qsmr_scans_from": "list",
+        "qsmr_scans": [21],
+    }
+    done = add_jobs("trial", "CONFIG", "--freq-mode", "1", "--jobs-file", scans)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(service.jobs) == {"1:11", "1:12", "1:13", "1:14"}
+
+
+def test_an_inventory_without_a_control_node_is_no_success(add_jobs, scans):
+    done = add_jobs("trial", "CONFIG", "--freq-mode", "1", "--jobs-file", scans, group="workers")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no host in the group control" in done.stderr
