@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -62,14 +63,14 @@ class Rollout:
     def current(self, host: str) -> str:
         return self.fleet.ssh(host, f"readlink {ROOT}/current || true").strip().rpartition("/")[2]
 
-    def everything(self) -> dict[str, str]:
+    def everything(self) -> dict[str, list[str]]:
         """All that a run could change on the hosts: containers, images and files with their times."""
         look = (
             "docker ps -a --no-trunc --format '{{.ID}} {{.Image}}'; "
             "docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'; "
-            f"find {ROOT} -printf '%p %m %T@ %l\\n' 2>&1 | sort"
+            f"find {ROOT} -printf '%p %m %T@ %l\\n' 2>&1"
         )
-        return {host: self.fleet.ssh(host, look) for host in self.fleet.hosts}
+        return {host: sorted(self.fleet.ssh(host, look).splitlines()) for host in self.fleet.hosts}
 
     def clean(self) -> None:
         for host in self.fleet.hosts:
@@ -312,7 +313,7 @@ def test_absent_leaves_nothing_of_the_project(rollout):
     def remove() -> str:
         return subprocess.run(
             [
-                "ansible",
+                Path(sys.executable).with_name("ansible"),
                 "workers",
                 "-m",
                 "qsmr_worker",
