@@ -93,6 +93,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.names import check_project_name
 from ansible.module_utils.qsmr.odinapi import OdinApi
 from ansible.module_utils.qsmr.results import CONNECTIONS, FinishedJob, document_path, fetch, profile_table
 from ansible.module_utils.qsmr.settings import load_settings
@@ -100,15 +101,23 @@ from ansible.module_utils.qsmr.settings import load_settings
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
+    project = parameters["project"]
+    odin_project = parameters["odin_project"] or project
+    check_project_name(project)
+    check_project_name(odin_project, "Odin project")
     settings = load_settings(parameters["config_file"], parameters["config"])
+    module.no_log_values &= settings.secrets
     directory = Path(parameters["directory"])
-    listing = JobApi(settings.job_api_root).jobs(parameters["project"], status="finished")
+    with JobApi(settings.job_api_root) as api:
+        if not api.exists(project):
+            raise QsmrError(f"The job service has no project {project}: check qsmr_project, or add jobs with jobs.yml")
+        listing = api.jobs(project, status="finished")
     jobs = sorted(
         (job for entry in listing if (job := FinishedJob.from_listing(entry))), key=lambda j: (j.freq_mode, j.scan_id)
     )
     outcome = fetch(
         OdinApi(settings.odin_api_root, CONNECTIONS),
-        parameters["odin_project"] or parameters["project"],
+        odin_project,
         jobs,
         directory,
         check_mode=module.check_mode,

@@ -156,6 +156,7 @@ from ansible.module_utils.qsmr.snapshotmaker import Request, ensure
 
 def run(module: AnsibleModule) -> dict:
     request = Request.checked(module.params)
+    module.no_log_values &= request.settings.secrets
     if module.params["state"] == "checked":
         config_file = module.params["config_file"]
         if config_file and readable_by_others(config_file):

@@ -172,8 +172,7 @@ def run(module: AnsibleModule) -> dict:
     check_project_name(project)
     check_project_name(odin_project, "Odin project")
     settings = load_settings(parameters["config_file"], parameters["config"])
-    # Of the vaulted settings only these are secrets; a user name "demo" must not blacken every "demo" in the picture.
-    module.no_log_values &= {settings.odin_secret, settings.job_api_password}
+    module.no_log_values &= settings.secrets
     level2 = Level2(settings.odin_api_root, parameters["target_version"], odin_project, parameters["freq_mode"])
     hosts = [read_host(host, probe) for host, probe in sorted(parameters["hosts"].items())]
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -96,3 +97,19 @@ def test_profile_has_the_units_it_names():
         {"altitude_km": 20.0, "vmr_ppm": pytest.approx(5.0), "apriori_ppm": pytest.approx(4.0), "response": 0.9}
     ]
     assert profile_table({"L2": []}) == []
+
+
+def test_damaged_document_is_fetched_again(tmp_path):
+    shelf = Shelf({7: document(7)})
+    fetch(shelf, "demo", jobs(7), tmp_path)
+    path = document_path(tmp_path, jobs(7)[0])
+    finished = path.stat().st_mtime
+    path.write_text('{"L2": [')
+    os.utime(path, (finished, finished))
+    assert len(fetch(shelf, "demo", jobs(7), tmp_path).new) == 1
+
+
+def test_directory_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "results").write_text("in the way")
+    with pytest.raises(QsmrError, match="check qsmr_state_dir"):
+        fetch(Shelf({7: document(7)}), "demo", jobs(7), tmp_path / "results")

@@ -84,12 +84,12 @@ def fetch(
     outcome = Outcome()
     wanted: list[FinishedJob] = []
     for job in jobs:
-        path = document_path(directory, job)
-        if path.exists() and path.stat().st_mtime == job.finished.timestamp():
-            outcome.there += 1
-            _account(outcome, job, json.loads(path.read_text()))
-        else:
+        document = _kept(document_path(directory, job), job)
+        if document is None:
             wanted.append(job)
+        else:
+            outcome.there += 1
+            _account(outcome, job, document)
     if check_mode:
         outcome.new = wanted
         return outcome
@@ -100,11 +100,25 @@ def fetch(
                 continue
             _check(document, job)
             path = document_path(directory, job)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(document, indent=1), modified=job.finished.timestamp())
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps(document, indent=1), modified=job.finished.timestamp())
+            except OSError as error:
+                raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None
             outcome.new.append(job)
             _account(outcome, job, document)
     return outcome
+
+
+def _kept(path: Path, job: FinishedJob) -> dict[str, Any] | None:
+    """The job's document if a whole one of this time is there."""
+    try:
+        document = json.loads(path.read_text()) if path.stat().st_mtime == job.finished.timestamp() else None
+    except (FileNotFoundError, ValueError):
+        return None
+    except OSError as error:
+        raise QsmrError(f"{path} cannot be read: {error.strerror}; check qsmr_state_dir") from None
+    return document if isinstance(document, dict) else None
 
 
 def _read(

@@ -22,6 +22,11 @@ class Settings:
     job_api_username: str
     job_api_password: str = field(repr=False)
 
+    @property
+    def secrets(self) -> set[str]:
+        """What no output may hold. A module that Ansible has hide all values of a vault would blacken every "demo"."""
+        return {self.odin_secret, self.job_api_password}
+
 
 KEYS = tuple(setting.name.upper() for setting in fields(Settings))
 
