@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qsmr.errors import QsmrError
+from qsmr.jobapi import JobApiError
 from qsmr.watch import Tally, wait_until_done
 
 
@@ -59,3 +60,34 @@ def test_stall_is_told_with_its_counts():
 def test_unknown_project_says_what_to_do():
     with pytest.raises(QsmrError, match="jobs.yml"):
         watch(Service(None))
+
+
+class Restarting(Service):
+    """Its second and third answers don't come."""
+
+    asked = 0
+
+    def project(self, name):
+        self.asked += 1
+        if self.asked in (2, 3):
+            raise JobApiError("GET http://jobs/v4/demo: no answer (Connection refused)", self.status)
+        return super().project(name)
+
+    status = None
+
+
+def test_wait_bears_a_service_that_restarts():
+    tally, lines = watch(Restarting({"Available": 1}, {"Finished": 1}))
+    assert tally.finished == 1
+    assert lines == ["GET http://jobs/v4/demo: no answer (Connection refused); still waiting"] * 2
+
+
+def test_service_that_stays_away_or_refuses_ends_the_wait():
+    away = Restarting({"Available": 1})
+    away.asked = 1
+    with pytest.raises(JobApiError):  # never reached at all
+        watch(away)
+    refusing = Restarting({"Available": 1})
+    refusing.status = 403
+    with pytest.raises(JobApiError):
+        watch(refusing)

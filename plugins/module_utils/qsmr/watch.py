@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import QsmrError
-from .jobapi import JobApi
+from .jobapi import JobApi, JobApiError
 
 POLL = 2.0  # seconds between two looks
 REPORT = 10.0  # seconds between two lines
@@ -60,7 +60,15 @@ def wait_until_done(
     seen: Tally | None = None
     moved = reported = clock()
     while True:
-        record = api.project(project)
+        try:
+            record = api.project(project)
+        except JobApiError as error:
+            # A service that restarts must not end a wait of hours; one that was never reached is not the right one.
+            if seen is None or not error.temporary or clock() - moved > stall_timeout:
+                raise
+            report(f"{error}; still waiting")
+            sleep(REPORT)
+            continue
         if record is None:
             raise QsmrError(f"The job service has no project {project}: add jobs with playbooks/jobs.yml.")
         tally = Tally.from_project(record)
