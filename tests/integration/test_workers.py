@@ -68,7 +68,7 @@ class Rollout:
         look = (
             "docker ps -a --no-trunc --format '{{.ID}} {{.Image}}'; "
             "docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'; "
-            f"find {ROOT} -printf '%p %m %T@ %l\\n' 2>&1"
+            f"find {ROOT} -printf '%p %m %T@ %l\\n' 2>&1 || true"
         )
         return {host: sorted(self.fleet.ssh(host, look).splitlines()) for host in self.fleet.hosts}
 
