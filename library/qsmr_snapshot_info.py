@@ -28,7 +28,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Changes nothing in any mode.
+    description: Where there is no snapshot yet, as before the first run, it warns and finds none instead of failing.
   diff_mode:
     support: none
     description: Changes nothing.
@@ -48,7 +48,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: The snapshot's directory.
+  description: The snapshot's directory; empty in check mode if there is none yet.
   returned: success
   type: path
 manifest:
@@ -69,6 +69,10 @@ from ansible.module_utils.qsmr.names import check_project_name, docker_name
 from ansible.module_utils.qsmr.snapshot import Snapshot, find_snapshots, read_snapshot
 
 
+class NoSnapshot(QsmrError):
+    """There is no whole snapshot to be found."""
+
+
 def find(project: str, directory: Path, source: Path | None) -> Snapshot:
     check_project_name(project)
     given = read_snapshot(source) if source else None
@@ -80,7 +84,7 @@ def find(project: str, directory: Path, source: Path | None) -> Snapshot:
             return snapshot
     made_of = f" made from {source}" if source else ""
     left_out = "".join(f"; not used: {fault}" for fault in faults)
-    raise QsmrError(f"No snapshot of project {project}{made_of} in {directory}: run snapshot.yml first{left_out}")
+    raise NoSnapshot(f"No snapshot of project {project}{made_of} in {directory}: run snapshot.yml first{left_out}")
 
 
 def main() -> None:
@@ -93,14 +97,21 @@ def main() -> None:
         supports_check_mode=True,
     )
     project, source = module.params["project"], module.params["source"]
+    directory, manifest = "", {}
     try:
-        snapshot = find(project, Path(module.params["directory"]), Path(source) if source else None)
+        # Absolute, since lookups of files begin elsewhere than a module does.
+        found = find(project, Path(module.params["directory"]).absolute(), Path(source).absolute() if source else None)
+        directory, manifest = str(found.directory), found.manifest
+    except NoSnapshot as error:
+        if not module.check_mode:
+            module.fail_json(msg=str(error))
+        module.warn(f"{error}. Until then nobody can say what it would change on the hosts")
     except QsmrError as error:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
-        directory=str(snapshot.directory),
-        manifest=snapshot.manifest,
+        directory=directory,
+        manifest=manifest,
         compose_project=f"qsmr-{docker_name(project)}",
     )
 

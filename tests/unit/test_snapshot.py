@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import ansible.module_utils
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -457,3 +458,18 @@ def test_any_password_comes_back_from_worker_env(make, password):
     outcome = make(config={"JOB_API_PASSWORD": password})
     text = (outcome.snapshot.directory / "worker.env").read_text()
     assert parse_env(text)["UWORKER_JOB_API_PASSWORD"] == password
+
+
+def test_a_snapshot_is_told_by_its_whole_path(make, tmp_path, monkeypatch, capsys):
+    """Whoever reads its files next, a lookup or an action plugin, need not begin in the same directory."""
+    made = make().snapshot.directory
+    monkeypatch.setattr(ansible.module_utils, "__path__", [*ansible.module_utils.__path__, "plugins/module_utils"])
+    monkeypatch.syspath_prepend("library")
+    import qsmr_snapshot_info
+    from ansible.module_utils.testing import patch_module_args
+
+    monkeypatch.chdir(tmp_path)
+    for named in ({"directory": "out"}, {"directory": "elsewhere", "source": f"out/{made.name}"}):
+        with patch_module_args({"project": "demo", **named}), pytest.raises(SystemExit):
+            qsmr_snapshot_info.main()
+        assert json.loads(capsys.readouterr().out)["directory"] == str(made)
