@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -223,3 +224,17 @@ def test_missing_docker_is_said(context, monkeypatch):
 def test_missing_directory_is_said(engine, tmp_path):
     with pytest.raises(QsmrError, match="no such directory"):
         make(Recipe("lab/worker:1", tmp_path / "nothing"))
+
+
+def test_what_root_downloads_belongs_to_the_owner_of_the_cache(engine, context, monkeypatch):
+    given = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(
+        os, "chown", lambda path, user, group, follow_symlinks: given.update({path.name: (user, group)})
+    )
+    program = context / "bootstrap"
+    program.write_text('#!/bin/sh\nmkdir -p "$CACHE_DIR/suite" && : >"$CACHE_DIR/suite/package.deb"\n')
+    program.chmod(0o755)
+    make(Recipe("lab/base:1", context, command=["bootstrap"]))
+    owner = (context.parent / "cache").stat()
+    assert given == dict.fromkeys(("suite", "package.deb"), (owner.st_uid, owner.st_gid))

@@ -177,6 +177,7 @@ def _import(recipe: Recipe, cache_dir: Path, labels: Mapping[str, str]) -> str:
             process = _docker("import", '--change=CMD ["/bin/sh"]', *changes, "-", stdin=producer.stdout)
         messages.seek(0)
         output = messages.read() + process.stderr
+    _hand_over(cache_dir)
     image_id = process.stdout.decode().strip()
     if producer.returncode and image_id:
         # The file system broke off: what was imported of it gets no name.
@@ -187,6 +188,14 @@ def _import(recipe: Recipe, cache_dir: Path, labels: Mapping[str, str]) -> str:
     if tagged.returncode:
         raise _not_built(recipe, tagged.stderr)
     return image_id
+
+
+def _hand_over(directory: Path) -> None:
+    """Give what root put into the directory to the directory's owner, who wants to remove it some day."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        for path in directory.rglob("*"):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _not_built(recipe: Recipe, output: bytes) -> QsmrError:
