@@ -5,7 +5,10 @@ SHELL := /bin/bash
 .PHONY: help setup demo demo-clean test test-unit test-contract test-integration lint lock
 
 BIN := .venv/bin
-PLAY := $(BIN)/ansible-playbook
+# A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
+ASK = $(shell if [ "$$(id -u)" != 0 ] && [ -t 0 ] && command -v sudo >/dev/null && ! sudo -kn true 2>/dev/null; then \
+  echo --ask-become-pass; fi)
+PLAY = $(BIN)/ansible-playbook $(ASK)
 PYTEST := $(BIN)/pytest -q
 
 help: ## List what can be made
@@ -18,7 +21,7 @@ demo: setup ## Run the main job on an embedded fleet: three hosts, sixty scans, 
 	@$(PLAY) playbooks/demo.yml
 
 demo-clean: .venv/run.done ## Remove everything that the demo made: hosts, services, images, files
-	@$(PLAY) playbooks/demo_clean.yml
+	@$(BIN)/ansible-playbook playbooks/demo_clean.yml
 
 test: lint setup .venv/system.done ## Run the linters and every test
 	@$(PYTEST) tests
