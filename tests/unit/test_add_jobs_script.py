@@ -36,9 +36,8 @@ def add_jobs(service, tmp_path, settings):
     local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
     def run(*arguments, config=config.name, group="control"):
-        # Like an inventory's group_vars/fleet.yml: a group's, which win over the playbooks' own.
-        fleet = {"hosts": {"localhost": local}, "vars": settings}
-        inventory.write_text(json.dumps({"all": {"children": {"fleet": {"children": {group: fleet}}}}}))
+        # A host's variables win over the playbooks' own, as those of group_vars/fleet.yml do.
+        inventory.write_text(json.dumps({group: {"hosts": {"localhost": local | settings}}}))
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ANSIBLE_INVENTORY": str(inventory)}
         environment["QSMR_PROGRESS_SECONDS"] = "0.2"
         command = ["/usr/bin/env", "python3", SCRIPT, *arguments]
