@@ -56,13 +56,13 @@ define packages
 endef
 
 # Debian packs venv and the SSH client apart.
-.venv/bin/python:
+.venv/bin/pip:
 	$(call packages,python3-venv openssh-client,python3 -c "import ensurepip" && command -v ssh ssh-keygen)
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer as python3; here it is $$(python3 --version)." >&2; exit 1; }
-	@python3 -m venv .venv
+	@python3 -m venv --clear .venv
 
-.venv/%.done: requirements/%.lock | .venv/bin/python
+.venv/%.done: requirements/%.lock | .venv/bin/pip
 	@echo "Installing requirements/$*.lock into .venv (about a minute, once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $< 2>&1 | { grep -v '^WARNING: Location' || true; }
 	@touch $@

@@ -67,6 +67,11 @@ missing:
   returned: always
   type: list
   elements: str
+wrong:
+  description: Documents that were not kept because they belong to another scan or frequency mode, one line for each.
+  returned: always
+  type: list
+  elements: str
 failed_scans:
   description: Scan ids whose level 2 says that the scan could not be retrieved.
   returned: always
@@ -129,6 +134,7 @@ def run(module: AnsibleModule) -> dict:
         "finished": len(jobs),
         "new": len(outcome.new),
         "missing": [f"{job.freq_mode}:{job.scan_id}" for job in outcome.missing],
+        "wrong": outcome.wrong,
         "failed_scans": outcome.failed_scans,
         "snapshots": dict(outcome.snapshots),
         "profile": profile_table(json.loads(first.read_text())) if first else [],

@@ -115,6 +115,9 @@ from ansible.module_utils.qsmr.release import ENV_FILE, Releases
 
 def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     parameters = module.params
+    for name in ("count", "drain_timeout", "healthy_deadline"):
+        if parameters[name] < 0:
+            raise QsmrError(f"{name} is {parameters[name]}: give 0 or more")
     desired = Desired(
         compose_project=parameters["compose_project"],
         snapshot_id=parameters["snapshot"]["snapshot_id"],

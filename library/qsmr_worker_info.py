@@ -92,7 +92,7 @@ compose_version:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qsmr.dockercli import Docker
+from ansible.module_utils.qsmr.dockercli import Docker, redact
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostpaths import disk_free
 from ansible.module_utils.qsmr.release import Releases
@@ -111,7 +111,7 @@ def run(parameters: dict) -> dict:
                 "name": found.name,
                 "state": found.state,
                 "health": found.health,
-                "health_output": found.health_output,
+                "health_output": redact(found.health_output, found.env),
                 "image": found.image_name,
                 "release": found.release,
                 "started": found.started,

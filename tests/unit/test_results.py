@@ -72,9 +72,11 @@ def test_missing_and_failed_scans_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [document(8), document(7, freq_mode=2)])
-def test_document_of_another_scan_is_refused(tmp_path, wrong):
-    with pytest.raises(QsmrError, match="Level 2 of scan 7 holds"):
-        fetch(Shelf({7: wrong}), "demo", jobs(7), tmp_path)
+def test_document_of_another_scan_is_named_and_stops_no_other(tmp_path, wrong):
+    outcome = fetch(Shelf({7: wrong, 9: document(9)}), "demo", jobs(7, 9), tmp_path)
+    assert len(outcome.wrong) == 1
+    assert "level 2 of scan 7 holds" in outcome.wrong[0]
+    assert [job.scan_id for job in outcome.new] == [9]
     assert not document_path(tmp_path, jobs(7)[0]).exists()
 
 
@@ -97,6 +99,14 @@ def test_profile_has_the_units_it_names():
         {"altitude_km": 20.0, "vmr_ppm": pytest.approx(5.0), "apriori_ppm": pytest.approx(4.0), "response": 0.9}
     ]
     assert profile_table({"L2": []}) == []
+
+
+def test_profile_of_a_document_that_lacks_something_is_empty():
+    assert profile_table({"L2": [{"Product": "O3", "Altitude": [2e4], "VMR": [5e-6], "MeasResponse": None}]}) == []
+
+
+def test_time_in_a_form_of_another_age_is_no_traceback():
+    assert FinishedJob.from_listing({"Id": "1:7", "Finished": "Tue, 24 Nov 2026 06:30:00 GMT"}).scan_id == 7
 
 
 def test_damaged_document_is_fetched_again(tmp_path):

@@ -170,7 +170,10 @@ class ImageStore:
 
     def tidy(self) -> None:
         for path in self.leftovers():
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise QsmrError(f"{path}, left by an earlier run, cannot be removed: {why(error)}") from None
 
 
 def megabytes(size: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from .errors import QsmrError
 from .files import write_atomically
 from .odinapi import OdinApi
+from .status import parse_time
 
 CONNECTIONS = 4
 JOB_ID = re.compile(r"([0-9]+):([0-9]+)")
@@ -35,8 +36,8 @@ class FinishedJob:
         match = JOB_ID.fullmatch(job["Id"])
         if not match:
             return None
-        finished = datetime.fromisoformat(job["Finished"]) if job.get("Finished") else datetime.fromtimestamp(0, UTC)
-        return cls(int(match[1]), int(match[2]), finished.replace(tzinfo=UTC))
+        finished = parse_time(job.get("Finished")) or datetime.fromtimestamp(0, UTC)
+        return cls(int(match[1]), int(match[2]), finished)
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Outcome:
     new: list[FinishedJob] = field(default_factory=list)
     there: int = 0
     missing: list[FinishedJob] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """Why a document was not kept, one line for each."""
     failed_scans: list[int] = field(default_factory=list)
     snapshots: Counter[str] = field(default_factory=Counter)
 
@@ -62,15 +65,13 @@ def snapshot_of(document: dict[str, Any]) -> str:
     return next((match[1] for line in lines if (match := SNAPSHOT_LINE.match(line))), "unknown")
 
 
-def _check(document: dict[str, Any], job: FinishedJob) -> None:
-    """Refuse a document of another scan: the level 2 info names the scan and frequency mode it belongs to."""
+def _fault(document: dict[str, Any], job: FinishedJob) -> str:
+    """Why a document is not this scan's, by the ids in its level 2 info; empty if it is."""
     info = document.get("L2i") or {}
     for key, wanted in (("ScanID", job.scan_id), ("FreqMode", job.freq_mode)):
         if info.get(key, wanted) != wanted:
-            raise QsmrError(
-                f"Level 2 of scan {job.scan_id} holds {key} {info[key]} instead of {wanted}: "
-                "nothing was written for it. Look at what the retrieval delivered."
-            )
+            return f"level 2 of scan {job.scan_id} holds {key} {info[key]} instead of {wanted}"
+    return ""
 
 
 def fetch(
@@ -98,7 +99,9 @@ def fetch(
             if document is None:
                 outcome.missing.append(job)
                 continue
-            _check(document, job)
+            if fault := _fault(document, job):
+                outcome.wrong.append(fault)
+                continue
             path = document_path(directory, job)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,13 +137,16 @@ def _account(outcome: Outcome, job: FinishedJob, document: dict[str, Any]) -> No
 
 
 def profile_table(document: dict[str, Any], species: str = "O3") -> list[dict[str, float]]:
-    """The first product of a species as rows of altitude (km), VMR and a priori (ppm), measurement response."""
-    for product in document.get("L2", []):
-        if product["Product"].startswith(species):
+    """The first product of a species as rows of altitude (km), VMR and a priori (ppm), measurement response.
+
+    Empty without a product of that species that has all of them.
+    """
+    keys = ("Altitude", "VMR", "Apriori", "MeasResponse")
+    for product in document.get("L2") or []:
+        if str(product.get("Product")).startswith(species) and all(product.get(key) for key in keys):
             return [
                 {"altitude_km": z / 1e3, "vmr_ppm": x * 1e6, "apriori_ppm": a * 1e6, "response": m}
-                for z, x, a, m in zip(
-                    product["Altitude"], product["VMR"], product["Apriori"], product["MeasResponse"], strict=True
-                )
+                for z, x, a, m in zip(*(product[key] for key in keys), strict=False)
+                if None not in (z, x, a, m)
             ]
     return []
