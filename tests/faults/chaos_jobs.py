@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -22,8 +21,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +51,24 @@ class Target:
     root: str
     username: str
     password: str
+    takes_lists: bool = True
+
+
+def kill_all_below(process: int) -> None:
+    """kill -9 of a process and of its children, and of theirs."""
+    children = Path(f"/proc/{process}/task/{process}/children")
+    os.kill(process, signal.SIGSTOP)  # so that it has no more of them
+    for child in children.read_text().split():
+        kill_all_below(int(child))
+    os.kill(process, signal.SIGKILL)
 
 
 @contextmanager
 def in_child(work: Callable[[], object]) -> Iterator[int]:
-    """Run ``work`` in a child that is killed in the end, if it has not ended by then."""
+    """Run ``work`` in a child that is killed in the end, if it has not ended by then, and its own children with it."""
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             os._exit(0 if work() else 1)
         except QsmrError:  # a run that gave up
@@ -69,7 +79,7 @@ def in_child(work: Callable[[], object]) -> Iterator[int]:
     try:
         yield child
     finally:
-        os.kill(child, signal.SIGKILL)
+        kill_all_below(child)
         os.waitpid(child, 0)
 
 
@@ -90,9 +100,12 @@ def serving(start: Callable[[], tuple[str, Callable[[], None]]]) -> Iterator[str
             yield pipe.read()
 
 
-def old_service() -> tuple[str, Callable[[], None]]:
-    double = JobServiceDouble("2016-09")
-    return double.root, double.thread.join
+def double_of(era: str) -> Callable[[], tuple[str, Callable[[], None]]]:
+    def start() -> tuple[str, Callable[[], None]]:
+        double = JobServiceDouble(era)
+        return double.root, double.thread.join
+
+    return start
 
 
 def proxied(target: Target, seed: int, share: float) -> Callable[[], tuple[str, Callable[[], None]]]:
@@ -150,7 +163,7 @@ def verdict(target: Target, project: str, make: JobMaker, scans: list[int], dire
     record = api.project(project) or {}
     if record.get("NrJobsAdded") != len(scans):
         return f"the service counted {record.get('NrJobsAdded')} jobs, {len(scans)} were wanted"
-    for scan in scans if target.username != USERNAME else []:
+    for scan in scans if target.takes_lists else []:
         if api.add_job(project, make(1, scan)).status != 201:
             return f"the job of scan {scan} is another one than ours"
     with sqlite3.connect(directory / "ledger.sqlite") as ledger:
@@ -163,12 +176,13 @@ def verdict(target: Target, project: str, make: JobMaker, scans: list[int], dire
 
 @contextmanager
 def target_of(seed: int, embedded: Target) -> Iterator[Target]:
-    """Three of four runs go to the embedded service, the others to one of 2016 of their own."""
-    if seed % 4:
+    """Every fourth run goes to the embedded service, the others to doubles of their own of the ages that there are."""
+    era = {0: "2016-09", 1: "2022", 2: "2022"}.get(seed % 4)
+    if era is None:
         yield embedded
     else:
-        with serving(old_service) as root:
-            yield Target(root, USERNAME, PASSWORD)
+        with serving(double_of(era)) as root:
+            yield Target(root, USERNAME, PASSWORD, takes_lists=era != "2016-09")
 
 
 def chaos(seed: int, embedded: Target) -> str:
@@ -186,33 +200,40 @@ def main() -> int:
     wanted = parser.parse_args()
     from contract.job_service import JobService
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seeds = range(wanted.seed, wanted.seed + wanted.runs)
     print(f"seeds {seeds[0]} to {seeds[-1]}", flush=True)
     began, done, failed = time.monotonic(), 0, 0
-    forked = multiprocessing.get_context("fork")
-    with tempfile.TemporaryDirectory() as directory:
-        service = JobService(Path(directory))
+    reading, writing = os.pipe()
+    with ExitStack() as stack:
+        service = JobService(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.callback(service.stop)
         embedded = Target(service.root, service.username, service.password)
-        try:
-            with forked.Pool(wanted.together) as pool:
-                for seed, wrong in pool.imap_unordered(functools.partial(seeded, embedded), seeds):
-                    done += 1
-                    if wrong:
-                        failed += 1
-                        print(f"seed {seed}: {wrong}; replay with --runs 1 --seed {seed}", flush=True)
-                    seconds = time.monotonic() - began
-                    if done % 25 == 0 or done == wanted.runs:
-                        print(f"{done} runs, {failed} failed, {seconds:.0f} s", flush=True)
-                    if seconds > 60 * wanted.minutes:
-                        print(f"out of time after {done} of {wanted.runs} runs in {wanted.minutes:g} minutes")
-                        return 1
-        finally:
-            service.stop()
-    return 1 if failed else 0
+        for first in range(wanted.together):
+            share = seeds[first :: wanted.together]
+            stack.enter_context(in_child(functools.partial(runs, share, embedded, writing)))
+        os.close(writing)
+        for line in os.fdopen(reading):
+            seed, _, wrong = line.rstrip("\n").partition(" ")
+            done += 1
+            if wrong:
+                failed += 1
+                print(f"seed {seed}: {wrong}; replay with --runs 1 --seed {seed}", flush=True)
+            seconds = time.monotonic() - began
+            if done % 25 == 0 or done == wanted.runs:
+                print(f"{done} runs, {failed} failed, {seconds:.0f} s", flush=True)
+            if seconds > 60 * wanted.minutes:
+                break
+    if done < wanted.runs:
+        print(f"{done} of {wanted.runs} runs came to an end in {wanted.minutes:g} minutes")
+    return int(failed > 0 or done < wanted.runs)
 
 
-def seeded(embedded: Target, seed: int) -> tuple[int, str]:
-    return seed, chaos(seed, embedded)
+def runs(seeds: Sequence[int], embedded: Target, results: int) -> bool:
+    """Do the runs one after the other, and write a line for each: its seed and what is wrong."""
+    for seed in seeds:
+        os.write(results, f"{seed} {chaos(seed, embedded)}\n".encode())
+    return True
 
 
 if __name__ == "__main__":
