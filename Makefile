@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test test-unit test-contract test-integration lint lock
+.PHONY: help setup demo demo-clean test test-unit test-contract test-integration bench-jobs chaos-jobs lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -34,6 +34,12 @@ test-contract: .venv/system.done ## Run the contract tests of the services and t
 
 test-integration: setup .venv/system.done ## Run the playbooks on a container fleet of their own
 	@$(PYTEST) tests/integration
+
+bench-jobs: .venv/dev.done ## Measure adding jobs against the former ways (ARGS=--large: up to a million)
+	@$(BIN)/python tests/bench/jobs_bench.py $(ARGS)
+
+chaos-jobs: .venv/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
+	@$(BIN)/python tests/faults/chaos_jobs.py $(ARGS)
 
 lint: .venv/dev.done .venv/system.done ## Run ruff, mypy, ansible-lint (production), yamllint and shellcheck
 	@$(BIN)/ruff check .
