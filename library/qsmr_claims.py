@@ -112,6 +112,7 @@ def run(module: AnsibleModule) -> dict:
     project = parameters["project"]
     check_project_name(project)
     settings = load_settings(parameters["config_file"], parameters["config"])
+    module.no_log_values &= settings.secrets
     directory = Path(parameters["state_dir"]) / project
     rules = Rules(
         parameters["failed"], parameters["max_attempts"], parameters["stale_minutes"], parameters["dead_workers"]

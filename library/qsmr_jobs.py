@@ -230,6 +230,7 @@ def run(module: AnsibleModule) -> dict:
     check_project_name(project)
     check_project_name(odin_project, "Odin project")
     settings = load_settings(parameters["config_file"], parameters["config"])
+    module.no_log_values &= settings.secrets
     if parameters["config_file"] and readable_by_others(parameters["config_file"]):
         module.warn(f"Others can read {parameters['config_file']}, which holds secrets: chmod 600 it")
     freq_modes = freq_modes_of(parameters["freq_mode"])

@@ -86,6 +86,7 @@ def run(module: AnsibleModule) -> dict:
     project, absent = parameters["project"], parameters["state"] == "absent"
     check_project_name(project)
     settings = load_settings(parameters["config_file"], parameters["config"])
+    module.no_log_values &= settings.secrets
     wanted = wanted_fields(parameters["deadline"], parameters["environment"], parameters["processing_image"])
     with JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password) as api:
         record = api.project(project)

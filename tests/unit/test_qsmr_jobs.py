@@ -78,6 +78,12 @@ def test_kept_conflicts_are_warnings(service, run):
     assert "row 1, scan 1:8: conflict" in str(done["warnings"])
 
 
+def test_user_name_from_a_vault_blackens_nothing(service, run):
+    service.refused = {"1:8": f"not by {USERNAME}"}
+    failed = run(config={"JOB_API_USERNAME": USERNAME})
+    assert f"not by {USERNAME}" in failed["msg"]
+
+
 def test_rows_keep_their_number_behind_a_skip(service, run):
     service.refused = {"1:8": "no such scan"}
     assert run(skip=1)["resume_row"] == 1
