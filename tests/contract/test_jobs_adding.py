@@ -80,16 +80,13 @@ def test_two_runs_from_two_machines_add_each_job_once(shared_job_service, add):
 
 
 def test_a_service_that_is_killed_and_comes_back_gets_every_job_once(job_service, add):
-    def kill_twice():
-        for _ in range(2):
-            time.sleep(0.5)
-            job_service.kill()
-            job_service.start()
-
-    killing = threading.Thread(target=kill_twice)
-    killing.start()
-    add(job_service, range(1, 20_001))
-    killing.join()
+    adding = threading.Thread(target=add, args=(job_service, range(1, 20_001)))
+    adding.start()
+    for _ in range(2):
+        time.sleep(0.5)
+        job_service.kill()
+        job_service.start()
+    adding.join()
     result = add(job_service, range(1, 20_001))
     assert not result.failed, result.complaint()
     assert stored(job_service, "demo") == set(range(1, 20_001))
