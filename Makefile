@@ -26,7 +26,7 @@ demo-clean: .venv/run.done ## Remove everything that the demo made: hosts, servi
 test: lint setup .venv/system.done ## Run the linters and every test
 	@$(PYTEST) tests
 
-test-unit: .venv/dev.done ## Run the tests that need nothing but Python (seconds)
+test-unit: .venv/system.done ## Run the tests that need no service and no Docker
 	@$(PYTEST) tests/unit
 
 test-contract: .venv/system.done ## Run the contract tests of the services and the worker (no Docker)
