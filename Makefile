@@ -75,7 +75,7 @@ endef
 
 .venv/dev.done: .venv/run.done
 
-# What the tests take from Debian: a database server and a linter.
+# What the tests take from Debian: a database server, a linter and a browser.
 .venv/system.done: Makefile .venv/dev.done
-	$(call packages,postgresql shellcheck,dpkg -s postgresql && command -v shellcheck)
+	$(call packages,postgresql shellcheck chromium,dpkg -s postgresql && command -v shellcheck chromium)
 	@touch $@
