@@ -77,5 +77,5 @@ endef
 
 # What the tests take from Debian: a database server, a linter and a browser.
 .venv/system.done: Makefile .venv/dev.done
-	$(call packages,postgresql shellcheck chromium,dpkg -s postgresql && command -v shellcheck chromium)
+	$(call packages,postgresql shellcheck chromium,dpkg -s postgresql shellcheck chromium)
 	@touch $@
