@@ -1,7 +1,9 @@
 """What each host has to be sent so that it has a snapshot's image: layers it lacks, compressed, or deltas to what it has.
 
-Control node only. The transport sends a plan's ``blobs``, and hands ``order`` to the host's module (qsmr_image with
-``state: present``), which makes the image from them.
+Control node only. The action plugin qsmr_push gets ``snapshot`` (the directory), ``staging`` (a directory on the hosts,
+made by the transport) and ``probes`` (by host name), sends each plan's ``blobs``, and returns
+``hosts: {<name>: {"order": plan.order, "sent": <bytes>, "fault": <one line, or empty>}}``. Each host's module (qsmr_image
+with ``state: present``) then makes the image as ``order`` says.
 """
 
 from __future__ import annotations
