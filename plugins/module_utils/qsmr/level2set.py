@@ -1,0 +1,268 @@
+"""Level 2 as data sets: one NetCDF file for each product, with the conventions CF-1.11.
+
+Profiles are an incomplete multidimensional array of profiles (CF-1.11, appendix H.3.2): dimensions scan and level, both
+without limit. A file is a copy of the last one with what is new written in slabs, so that neither memory nor time goes
+with the number of scans that were there before; it appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import netCDF4
+import numpy as np
+
+from .errors import QsmrError
+from .files import replacing
+
+if TYPE_CHECKING:
+    import xarray
+
+CONVENTIONS = "CF-1.11"
+# Raised when the variables change: a file of another layout is made anew.
+LAYOUT = 1
+SLAB = 256
+LEVELS_IN_CHUNK = 32
+SCAN, LEVEL, KERNEL_LEVEL = "scan", "level", "kernel_level"
+# Names of the CF standard name table, for the species that the frequency modes see.
+STANDARD_NAMES = {
+    "O3": "mole_fraction_of_ozone_in_air",
+    "H2O": "mole_fraction_of_water_vapor_in_air",
+    "N2O": "mole_fraction_of_nitrous_oxide_in_air",
+    "HNO3": "mole_fraction_of_nitric_acid_in_air",
+    "ClO": "mole_fraction_of_chlorine_monoxide_in_air",
+    "CO": "mole_fraction_of_carbon_monoxide_in_air",
+    "NO": "mole_fraction_of_nitrogen_monoxide_in_air",
+}
+
+Key = tuple[int, int]
+"""Frequency mode and scan id."""
+Values = Mapping[str, Any]
+
+
+Read = Callable[[Key], Values]
+"""Reads a scan's values by variable name; what is absent is filled."""
+
+
+class Scan(NamedTuple):
+    """A scan that has a product, and when its job finished (s since 1970)."""
+
+    key: Key
+    finished: int
+
+
+# Level 2 key and attributes of what a product has at each level (Odin API contract, sections 3 and 4).
+PROFILES: dict[str, tuple[str, dict[str, str]]] = {
+    "altitude": ("Altitude", {"units": "m", "standard_name": "altitude", "positive": "up", "axis": "Z"}),
+    "pressure": ("Pressure", {"units": "Pa", "standard_name": "air_pressure"}),
+    "temperature": ("Temperature", {"units": "K", "standard_name": "air_temperature"}),
+    "level_latitude": ("Latitude", {"units": "degrees_north", "long_name": "latitude of the level"}),
+    "level_longitude": ("Longitude", {"units": "degrees_east", "long_name": "longitude of the level"}),
+    "vmr": ("VMR", {"units": "1", "long_name": "volume mixing ratio"}),
+    "vmr_apriori": ("Apriori", {"units": "1", "long_name": "a priori volume mixing ratio"}),
+    "vmr_error_total": ("ErrorTotal", {"units": "1", "long_name": "total error, one standard deviation"}),
+    "vmr_error_noise": ("ErrorNoise", {"units": "1", "long_name": "error by noise, one standard deviation"}),
+    "measurement_response": ("MeasResponse", {"units": "1", "long_name": "part that the measurement has in the value"}),
+}
+KERNEL = ("AVK", {"units": "1", "long_name": "averaging kernel: change at level for a change at kernel_level"})
+_MJD = "days since 1858-11-17 00:00:00"
+_SINCE_1970 = "seconds since 1970-01-01 00:00:00"
+# Type and attributes of what a scan has once.
+NUMBERS: dict[str, tuple[str, dict[str, str]]] = {
+    "scan_id": ("i8", {"long_name": "scan id", "cf_role": "profile_id"}),
+    "freq_mode": ("i4", {"long_name": "frequency mode"}),
+    "time": ("f8", {"units": _MJD, "standard_name": "time", "calendar": "standard", "axis": "T"}),
+    "latitude": ("f4", {"units": "degrees_north", "standard_name": "latitude"}),
+    "longitude": ("f4", {"units": "degrees_east", "standard_name": "longitude"}),
+    "quality": ("f4", {"units": "1", "long_name": "quality as the retrieval rates it"}),
+    "residual": ("f4", {"units": "1", "long_name": "misfit of the spectra"}),
+    "cost": ("f4", {"units": "1", "long_name": "cost of the solution, from the retrieval's comments"}),
+    "spectra": ("f4", {"units": "1", "long_name": "number of spectra used"}),
+    "lo_frequency": ("f8", {"units": "Hz", "long_name": "frequency of the local oscillator"}),
+    "frequency_offset": ("f8", {"units": "Hz", "long_name": "frequency offset"}),
+    "finished": ("i8", {"units": _SINCE_1970, "calendar": "standard", "long_name": "when the job finished"}),
+    "processing_time": ("f4", {"units": "s", "long_name": "processing time of the job"}),
+}
+TEXTS = {
+    "inversion_mode": "inversion mode (InvMode)",
+    "configuration": "configuration (QSMR_CONFIG), from the retrieval's comments",
+    "snapshot_id": "snapshot that made the profile",
+    "worker": "worker that retrieved the scan",
+}
+_COORDINATES = "time latitude longitude altitude"
+
+
+def slug(product: str) -> str:
+    """A product's name as part of a file name: products have slashes and blanks in theirs."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", product).strip("_") or "product"
+
+
+def product_files(results: Path) -> dict[str, Path]:
+    """The NetCDF files in a results directory by the name of their product."""
+    found = {}
+    for path in sorted(results.glob("level2_*.nc")):
+        with _opened(path) as file:
+            found[str(file.product)] = path
+    return found
+
+
+def open_results(results: Path, product: str | None = None) -> xarray.Dataset:
+    """The profiles of a product as a data set that is read when it is used; without a name, the one of most scans.
+
+    Close it, or use it in a ``with``. Raises QsmrError if there is none.
+    """
+    import xarray  # with pandas below it, too slow to import for who does not need it
+
+    files = product_files(results)
+    if product is None and files:
+        product = max(files, key=lambda name: _scans(files[name]))
+    if product not in files:
+        what = f"no profiles of {product}" if product else "no profiles yet"
+        raise QsmrError(f"{results} has {what}: run results.yml")
+    return xarray.open_dataset(files[product], engine="netcdf4")
+
+
+def write_product(path: Path, product: str, scans: Iterable[Scan], read: Read, attributes: Mapping[str, str]) -> bool:
+    """Make a product's file hold ``scans``, and say whether it had to be written.
+
+    A scan whose job finished at the time that the file has is taken as it is there.
+    """
+    there, usable = _keys(path)
+    wanted = list(scans)
+    work = [
+        (there[scan.key][0] if scan.key in there else None, scan)
+        for scan in wanted
+        if there.get(scan.key, (0, None))[1] != scan.finished
+    ]
+    gone = len(there) + sum(row is None for row, _scan in work) > len(wanted)
+    if gone or not usable:
+        there, work = {}, [(None, scan) for scan in wanted]
+    elif not work:
+        return False
+    appended = iter(range(len(there), len(there) + len(work)))
+    rows = sorted(((next(appended) if row is None else row, scan) for row, scan in work), key=lambda place: place[0])
+    with replacing(path) as new:
+        if there:
+            shutil.copyfile(path, new)
+        with contextlib.closing(netCDF4.Dataset(new, "a" if there else "w")) as file:
+            file.set_fill_off()
+            if not there:
+                _lay_out(file, product)
+            for first, slab in _slabs(rows):
+                _write_slab(file, first, [_values(scan, read(scan.key)) for scan in slab])
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            file.setncatts({**attributes, "date_modified": now})
+    return True
+
+
+def _values(scan: Scan, values: Values) -> Values:
+    return {**values, "freq_mode": scan.key[0], "scan_id": scan.key[1], "finished": scan.finished}
+
+
+def _opened(path: Path) -> contextlib.closing[Any]:
+    try:
+        return contextlib.closing(netCDF4.Dataset(path))
+    except OSError as error:
+        raise QsmrError(f"{path} cannot be read ({error.strerror}): remove it and run results.yml") from None
+
+
+def _scans(path: Path) -> int:
+    with _opened(path) as file:
+        return len(file.dimensions[SCAN])
+
+
+def _keys(path: Path) -> tuple[dict[Key, tuple[int, int]], bool]:
+    """Row and finish time of each scan in a file, and whether the file can be gone on with."""
+    if not path.exists():
+        return {}, False
+    try:
+        with _opened(path) as file:
+            if file.layout != LAYOUT:
+                return {}, False
+            columns = (file[name][:].tolist() for name in ("freq_mode", "scan_id", "finished"))
+            return {(mode, scan): (row, at) for row, (mode, scan, at) in enumerate(zip(*columns, strict=True))}, True
+    except (QsmrError, AttributeError, LookupError):
+        return {}, False
+
+
+def _slabs(rows: Iterable[tuple[int, Scan]]) -> Iterator[tuple[int, list[Scan]]]:
+    """Scans in runs of neighbouring rows, each with its first row."""
+    first, run = 0, list[Scan]()
+    for row, scan in rows:
+        if run and (row != first + len(run) or len(run) == SLAB):
+            yield first, run
+            run = []
+        if not run:
+            first = row
+        run.append(scan)
+    if run:
+        yield first, run
+
+
+def _lay_out(file: Any, product: str) -> None:
+    species = product.split(" ")[0]
+    file.setncatts(
+        {
+            "Conventions": CONVENTIONS,
+            "featureType": "profile",
+            "title": f"Odin/SMR level 2: {product}",
+            "product": product,
+            "species": species,
+            "layout": np.int32(LAYOUT),
+        }
+    )
+    for dimension in (SCAN, LEVEL, KERNEL_LEVEL):
+        file.createDimension(dimension, None)
+
+    def variable(name: str, kind: Any, chunks: tuple[int, ...], texts: Mapping[str, str]) -> None:
+        fill = netCDF4.default_fillvals[kind] if isinstance(kind, str) and kind[0] == "f" else None
+        packed = {} if kind is str else {"zlib": True, "complevel": 1, "shuffle": True}
+        dimensions = (SCAN, LEVEL, KERNEL_LEVEL)[: len(chunks)]
+        made = file.createVariable(name, kind, dimensions, chunksizes=chunks, fill_value=fill, **packed)
+        made.setncatts(texts)
+
+    for name, (kind, texts) in NUMBERS.items():
+        located = {"coordinates": "time latitude longitude"} if name not in _COORDINATES else {}
+        variable(name, kind, (1024,), texts | located)
+    for name, meaning in TEXTS.items():
+        variable(name, str, (1024,), {"long_name": meaning, "coordinates": "time latitude longitude"})
+    for name, (_key, texts) in PROFILES.items():
+        located = {"coordinates": _COORDINATES} if name not in _COORDINATES else {}
+        if name == "vmr" and species in STANDARD_NAMES:
+            located["standard_name"] = STANDARD_NAMES[species]
+        variable(name, "f4", (SLAB, LEVELS_IN_CHUNK), texts | located)
+    file["vmr"].ancillary_variables = "vmr_error_total vmr_error_noise measurement_response"
+    variable("averaging_kernel", "f4", (SLAB // 8, LEVELS_IN_CHUNK, LEVELS_IN_CHUNK), KERNEL[1])
+
+
+def _write_slab(file: Any, first: int, scans: list[Values]) -> None:
+    rows = slice(first, first + len(scans))
+    levels = max([len(file.dimensions[LEVEL]), *(len(scan["altitude"]) for scan in scans)])
+    for name, (kind, _texts) in NUMBERS.items():
+        missing = np.nan if kind[0] == "f" else 0
+        column = np.array([_number(scan.get(name), missing) for scan in scans], kind)
+        file[name][rows] = np.ma.masked_invalid(column) if kind[0] == "f" else column
+    for name in TEXTS:
+        file[name][rows] = np.array([scan.get(name) or "" for scan in scans], object)
+    for name in PROFILES:
+        padded = np.full((len(scans), levels), np.nan, "f4")
+        for row, scan in zip(padded, scans, strict=True):
+            values = scan[name]
+            row[: len(values)] = values
+        file[name][rows, :levels] = np.ma.masked_invalid(padded)
+    kernels = np.full((len(scans), levels, levels), np.nan, "f4")
+    for square, scan in zip(kernels, scans, strict=True):
+        kernel = scan["averaging_kernel"]
+        square[: len(kernel), : len(kernel)] = kernel
+    file["averaging_kernel"][rows, :levels, :levels] = np.ma.masked_invalid(kernels)
+
+
+def _number(value: Any, missing: float) -> float:
+    return value if isinstance(value, int | float) and not (isinstance(value, float) and math.isnan(value)) else missing
