@@ -13,17 +13,6 @@ description:
   - The ledger keeps count of the failures. A job that failed too often is set aside, that is, left as it is, and named.
   - A job that is finished is never touched.
 options:
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
   state_dir:
     description: Where the ledger of each project is kept.
     type: path
@@ -56,6 +45,7 @@ attributes:
   idempotent:
     support: full
     description: What is available already is left alone.
+extends_documentation_fragment: qsmr
 author: qsmr-fleet developers
 """
 
@@ -99,20 +89,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.claims import Rules, release
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.ledger import Ledger
-from ansible.module_utils.qsmr.names import check_project_name
-from ansible.module_utils.qsmr.settings import load_settings
+
+OPTIONS = {
+    **SERVICES,
+    "state_dir": {"type": "path", "required": True},
+    "failed": {"type": "bool", "default": True},
+    "max_attempts": {"type": "int", "default": 3},
+    "stale_minutes": {"type": "float"},
+    "dead_workers": {"type": "list", "elements": "str", "default": []},
+}
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
     project = parameters["project"]
-    check_project_name(project)
-    settings = load_settings(parameters["config_file"], parameters["config"])
-    module.no_log_values &= settings.secrets
+    settings = settings_of(module)
     directory = Path(parameters["state_dir"]) / project
     rules = Rules(
         parameters["failed"], parameters["max_attempts"], parameters["stale_minutes"], parameters["dead_workers"]
@@ -136,23 +132,7 @@ def run(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
-            "project": {"type": "str", "required": True},
-            "state_dir": {"type": "path", "required": True},
-            "failed": {"type": "bool", "default": True},
-            "max_attempts": {"type": "int", "default": 3},
-            "stale_minutes": {"type": "float"},
-            "dead_workers": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**run(module))
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
+    run_module(run, OPTIONS)
 
 
 if __name__ == "__main__":

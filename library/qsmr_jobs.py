@@ -14,20 +14,10 @@ description:
     run again; nothing is lost and nothing is added twice.
   - Services of all ages are spoken to, those that take jobs only one by one among them.
 options:
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
   project:
     description: Project of the job service. It is made if it is not there.
     type: str
     required: true
-  odin_project:
-    description: Project that level 2 is stored under. The same name as O(project) when not given.
-    type: str
   freq_mode:
     description:
       - Frequency mode of the scans, or several with commas between.
@@ -89,22 +79,10 @@ options:
     description: Most requests under way at once; fewer where the service is not faster for them.
     type: int
     default: 8
-  connect_timeout_seconds:
-    description: How long to wait for a connection to the job service.
-    type: float
-    default: 10
-  read_timeout_seconds:
-    description: How long to wait for an answer of the job service.
-    type: float
-    default: 60
   patience_seconds:
     description: For how long a service without an answer of use is asked again before the run ends.
     type: float
     default: 300
-  lock_seconds:
-    description: How long to wait for another run for the same project, such as one that outlived a killed playbook.
-    type: float
-    default: 20
 attributes:
   check_mode:
     support: full
@@ -115,6 +93,7 @@ attributes:
   idempotent:
     support: full
     description: When all jobs are there, nothing is sent.
+extends_documentation_fragment: [qsmr, qsmr.odin_project]
 author: qsmr-fleet developers
 """
 
@@ -198,15 +177,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of, warn_of_readers
 from ansible.module_utils.qsmr.addjobs import Adding
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.jobdoc import JobMaker
-from ansible.module_utils.qsmr.names import check_project_name
 from ansible.module_utils.qsmr.odinapi import OdinApi
 from ansible.module_utils.qsmr.scanids import freq_modes_of, read_scans
 from ansible.module_utils.qsmr.scansource import DAYS_AT_ONCE, ScanSource
-from ansible.module_utils.qsmr.settings import load_settings, readable_by_others
 
 
 def scan_list(parameters: dict, freq_modes: list[int], odin_root: str, directory: Path) -> Path:
@@ -223,16 +201,37 @@ def scan_list(parameters: dict, freq_modes: list[int], odin_root: str, directory
     return path
 
 
+# A run that outlived a killed playbook gets so many seconds to come to its end.
+LOCK_PATIENCE = 20.0
+
+OPTIONS = {
+    **SERVICES,
+    **ODIN_PROJECT,
+    "freq_mode": {"type": "str", "required": True},
+    "scans_from": {
+        "type": "str",
+        "choices": ["file", "list", "period", "verification", "production"],
+        "default": "file",
+    },
+    "jobs_file": {"type": "path"},
+    "scans": {"type": "list", "elements": "str", "default": []},
+    "first_day": {"type": "str", "default": ""},
+    "last_day": {"type": "str", "default": ""},
+    "skip": {"type": "int", "default": 0},
+    "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
+    "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},
+    "on_conflict": {"type": "str", "choices": ["fail", "keep"], "default": "fail"},
+    "state_dir": {"type": "path", "required": True},
+    "connections": {"type": "int", "default": 8},
+    "patience_seconds": {"type": "float", "default": 300},
+}
+
+
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
-    project = parameters["project"]
-    odin_project = parameters["odin_project"] or project
-    check_project_name(project)
-    check_project_name(odin_project, "Odin project")
-    settings = load_settings(parameters["config_file"], parameters["config"])
-    module.no_log_values &= settings.secrets
-    if parameters["config_file"] and readable_by_others(parameters["config_file"]):
-        module.warn(f"Others can read {parameters['config_file']}, which holds secrets: chmod 600 it")
+    settings = settings_of(module)
+    project, odin_project = parameters["project"], parameters["odin_project"]
+    warn_of_readers(module)
     freq_modes = freq_modes_of(parameters["freq_mode"])
     directory = Path(parameters["state_dir"]) / project
     make = JobMaker(settings, odin_project, parameters["target_version"], parameters["target_cipher"])
@@ -240,9 +239,7 @@ def run(module: AnsibleModule) -> dict:
         settings.job_api_root,
         settings.job_api_username,
         settings.job_api_password,
-        parameters["connect_timeout_seconds"],
-        parameters["read_timeout_seconds"],
-        parameters["connections"],
+        connections=parameters["connections"],
     )
     with api, TemporaryDirectory() as elsewhere:
         listed_in = Path(elsewhere) if module.check_mode else directory
@@ -255,7 +252,7 @@ def run(module: AnsibleModule) -> dict:
             parameters["connections"],
             parameters["patience_seconds"],
             parameters["on_conflict"] == "keep",
-            parameters["lock_seconds"],
+            LOCK_PATIENCE,
         )
         only_mode = freq_modes[0] if len(freq_modes) == 1 else None
         result = adding.run(read_scans(path, only_mode, parameters["skip"]), check=module.check_mode)
@@ -282,39 +279,7 @@ def run(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
-            "project": {"type": "str", "required": True},
-            "odin_project": {"type": "str"},
-            "freq_mode": {"type": "str", "required": True},
-            "scans_from": {
-                "type": "str",
-                "choices": ["file", "list", "period", "verification", "production"],
-                "default": "file",
-            },
-            "jobs_file": {"type": "path"},
-            "scans": {"type": "list", "elements": "str", "default": []},
-            "first_day": {"type": "str", "default": ""},
-            "last_day": {"type": "str", "default": ""},
-            "skip": {"type": "int", "default": 0},
-            "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
-            "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},
-            "on_conflict": {"type": "str", "choices": ["fail", "keep"], "default": "fail"},
-            "state_dir": {"type": "path", "required": True},
-            "connections": {"type": "int", "default": 8},
-            "connect_timeout_seconds": {"type": "float", "default": 10},
-            "read_timeout_seconds": {"type": "float", "default": 60},
-            "patience_seconds": {"type": "float", "default": 300},
-            "lock_seconds": {"type": "float", "default": 20},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**run(module))
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
+    run_module(run, OPTIONS)
 
 
 if __name__ == "__main__":

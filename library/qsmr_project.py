@@ -12,17 +12,6 @@ description:
   - Makes a project, or sets what is given of its deadline, environment and processing image.
   - Removes a project with all of its jobs, if that is confirmed with the project's name.
 options:
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
   state:
     description: Whether there is to be such a project.
     type: str
@@ -50,6 +39,7 @@ attributes:
   idempotent:
     support: full
     description: Only what differs is set.
+extends_documentation_fragment: qsmr
 author: qsmr-fleet developers
 """
 
@@ -74,19 +64,25 @@ counters:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
-from ansible.module_utils.qsmr.names import check_project_name
 from ansible.module_utils.qsmr.projects import counters, current_fields, wanted_fields
-from ansible.module_utils.qsmr.settings import load_settings
+
+OPTIONS = {
+    **SERVICES,
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "confirm": {"type": "str"},
+    "deadline": {"type": "str"},
+    "environment": {"type": "dict"},
+    "processing_image": {"type": "str"},
+}
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
     project, absent = parameters["project"], parameters["state"] == "absent"
-    check_project_name(project)
-    settings = load_settings(parameters["config_file"], parameters["config"])
-    module.no_log_values &= settings.secrets
+    settings = settings_of(module)
     wanted = wanted_fields(parameters["deadline"], parameters["environment"], parameters["processing_image"])
     with JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password) as api:
         record = api.project(project)
@@ -116,23 +112,7 @@ def run(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
-            "project": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "confirm": {"type": "str"},
-            "deadline": {"type": "str"},
-            "environment": {"type": "dict"},
-            "processing_image": {"type": "str"},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**run(module))
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
+    run_module(run, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,6 @@ description:
     not on disk yet, or whose scan was processed again since.
   - Each document is checked to belong to its scan and frequency mode, and appears whole or not at all.
 options:
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-    required: true
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  odin_project:
-    description: Project that level 2 is stored under. The same name as O(project) when not given.
-    type: str
   directory:
     description: Where the documents go, as C(<frequency mode>/<scan id>.json).
     type: path
@@ -42,6 +27,7 @@ attributes:
   idempotent:
     support: full
     description: A second run fetches what finished since, and is unchanged when that is nothing.
+extends_documentation_fragment: [qsmr, qsmr.odin_project]
 author: qsmr-fleet developers
 """
 
@@ -96,22 +82,23 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
-from ansible.module_utils.qsmr.names import check_project_name
 from ansible.module_utils.qsmr.odinapi import OdinApi
 from ansible.module_utils.qsmr.results import CONNECTIONS, FinishedJob, document_path, fetch, profile_table
-from ansible.module_utils.qsmr.settings import load_settings
+
+OPTIONS = {
+    **SERVICES,
+    **ODIN_PROJECT,
+    "directory": {"type": "path", "required": True},
+}
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
-    project = parameters["project"]
-    odin_project = parameters["odin_project"] or project
-    check_project_name(project)
-    check_project_name(odin_project, "Odin project")
-    settings = load_settings(parameters["config_file"], parameters["config"])
-    module.no_log_values &= settings.secrets
+    settings = settings_of(module)
+    project, odin_project = parameters["project"], parameters["odin_project"]
     directory = Path(parameters["directory"])
     with JobApi(settings.job_api_root) as api:
         if not api.exists(project):
@@ -142,20 +129,7 @@ def run(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "config_file": {"type": "path", "required": True},
-            "config": {"type": "dict", "default": {}, "no_log": True},
-            "project": {"type": "str", "required": True},
-            "odin_project": {"type": "str"},
-            "directory": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**run(module))
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
+    run_module(run, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -23,20 +23,10 @@ options:
     type: str
     choices: [present, checked]
     default: present
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
   project:
     description: Project of the job service that the workers work for.
     type: str
     required: true
-  odin_project:
-    description: Project that level 2 is stored under. The same name as O(project) when not given.
-    type: str
     default: ""
   code_dir:
     description: Directory of the code. Needed unless O(source) is given.
@@ -92,6 +82,7 @@ attributes:
   idempotent:
     support: full
     description: Unchanged as long as code, settings and worker image are.
+extends_documentation_fragment: [qsmr, qsmr.odin_project]
 author: qsmr-fleet developers
 """
 
@@ -148,19 +139,33 @@ import os
 from datetime import datetime
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, warn_of_readers
 from ansible.module_utils.qsmr.dockercli import Docker
-from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.settings import readable_by_others
 from ansible.module_utils.qsmr.snapshotmaker import Request, ensure
+
+OPTIONS = {
+    **SERVICES,
+    **ODIN_PROJECT,
+    "state": {"type": "str", "choices": ["present", "checked"], "default": "present"},
+    "code_dir": {"type": "path", "default": ""},
+    "build_command": {"type": "str", "default": "./build.sh"},
+    "job_command": {"type": "str", "default": "/qsmr/run_runscript.sh /opt/matlab/v90"},
+    "qsmr_config": {"type": "str", "default": ""},
+    "invemode": {"type": "str", "default": ""},
+    "worker_image": {"type": "str", "default": "qsmr-fleet/worker"},
+    "directory": {"type": "path", "required": True},
+    "source": {"type": "path", "default": ""},
+    "stop_grace_seconds": {"type": "int", "default": 60},
+    "dockerfile": {"type": "path", "required": True},
+    "templates": {"type": "path", "required": True},
+}
 
 
 def run(module: AnsibleModule) -> dict:
     request = Request.checked(module.params)
     module.no_log_values &= request.settings.secrets
     if module.params["state"] == "checked":
-        config_file = module.params["config_file"]
-        if config_file and readable_by_others(config_file):
-            module.warn(f"Others can read {config_file}, which holds passwords: chmod 600 {config_file}")
+        warn_of_readers(module)
         return {"changed": False}
     # The classic builder is part of every engine, BuildKit's client is not.
     docker = Docker(environ={**os.environ, "DOCKER_BUILDKIT": "0"})
@@ -182,31 +187,7 @@ def run(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "checked"], "default": "present"},
-            "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
-            "project": {"type": "str", "required": True},
-            "odin_project": {"type": "str", "default": ""},
-            "code_dir": {"type": "path", "default": ""},
-            "build_command": {"type": "str", "default": "./build.sh"},
-            "job_command": {"type": "str", "default": "/qsmr/run_runscript.sh /opt/matlab/v90"},
-            "qsmr_config": {"type": "str", "default": ""},
-            "invemode": {"type": "str", "default": ""},
-            "worker_image": {"type": "str", "default": "qsmr-fleet/worker"},
-            "directory": {"type": "path", "required": True},
-            "source": {"type": "path", "default": ""},
-            "stop_grace_seconds": {"type": "int", "default": 60},
-            "dockerfile": {"type": "path", "required": True},
-            "templates": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**run(module))
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
+    run_module(run, OPTIONS)
 
 
 if __name__ == "__main__":

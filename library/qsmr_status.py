@@ -13,20 +13,6 @@ description:
     M(qsmr_worker_info) found on the hosts.
   - A project that the job service does not know is no failure. A job service that does not answer is one.
 options:
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts (C(JOB_API_ROOT) and so on).
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  odin_project:
-    description: Project that level 2 is stored under. The same name as O(project) when not given.
-    type: str
   freq_mode:
     description: Frequency mode of the scans. Level 2 is not counted without it.
     type: str
@@ -53,6 +39,7 @@ attributes:
   idempotent:
     support: full
     description: A file whose picture differs in its time only is left as it is.
+extends_documentation_fragment: [qsmr, qsmr.odin_project]
 author: qsmr-fleet developers
 """
 
@@ -157,22 +144,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.files import write_atomically
 from ansible.module_utils.qsmr.jobapi import JobApi
-from ansible.module_utils.qsmr.names import check_project_name
-from ansible.module_utils.qsmr.settings import load_settings
 from ansible.module_utils.qsmr.status import Level2, read_host, take_picture
+
+OPTIONS = {
+    **SERVICES,
+    **ODIN_PROJECT,
+    "freq_mode": {"type": "str", "default": ""},
+    "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
+    "hosts": {"type": "dict", "default": {}},
+    "output_file": {"type": "path"},
+}
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
-    project = parameters["project"]
-    odin_project = parameters["odin_project"] or project
-    check_project_name(project)
-    check_project_name(odin_project, "Odin project")
-    settings = load_settings(parameters["config_file"], parameters["config"])
-    module.no_log_values &= settings.secrets
+    settings = settings_of(module)
+    project, odin_project = parameters["project"], parameters["odin_project"]
     level2 = Level2(settings.odin_api_root, parameters["target_version"], odin_project, parameters["freq_mode"])
     hosts = [read_host(host, probe) for host, probe in sorted(parameters["hosts"].items())]
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:
@@ -199,23 +190,7 @@ def write(path: Path, picture: dict, check_mode: bool) -> bool:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
-            "project": {"type": "str", "required": True},
-            "odin_project": {"type": "str"},
-            "freq_mode": {"type": "str", "default": ""},
-            "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
-            "hosts": {"type": "dict", "default": {}},
-            "output_file": {"type": "path"},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**run(module))
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
+    run_module(run, OPTIONS)
 
 
 if __name__ == "__main__":

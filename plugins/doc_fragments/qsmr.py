@@ -1,0 +1,30 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Options that several modules share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """``qsmr`` describes a project and the services, ``qsmr.odin_project`` where level 2 is stored."""
+
+    DOCUMENTATION = r"""
+options:
+  config_file:
+    description: KEY=VALUE file with the five settings of the former scripts.
+    type: path
+  config:
+    description: The same keys, for values that come from a vault. They win over the file.
+    type: dict
+    default: {}
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+"""
+
+    ODIN_PROJECT = r"""
+options:
+  odin_project:
+    description: Project that level 2 is stored under. The same name as O(project) when not given.
+    type: str
+"""

@@ -1,0 +1,54 @@
+"""What the modules on the control node do alike: take their arguments, read the settings, and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .errors import QsmrError
+from .names import check_project_name
+from .settings import Settings, load_settings, readable_by_others
+
+SERVICES: dict[str, dict[str, Any]] = {
+    "config_file": {"type": "path"},
+    "config": {"type": "dict", "default": {}, "no_log": True},
+    "project": {"type": "str", "required": True},
+}
+"""The options that the document fragment ``qsmr`` describes."""
+
+ODIN_PROJECT: dict[str, dict[str, Any]] = {"odin_project": {"type": "str"}}
+"""The option that the document fragment ``qsmr.odin_project`` describes."""
+
+
+def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str, dict[str, Any]]) -> None:
+    """Answer with what ``run`` returns; a QsmrError is the user's, and fails with its line."""
+    module = AnsibleModule(argument_spec=options, supports_check_mode=True)
+    try:
+        module.exit_json(**run(module))
+    except QsmrError as error:
+        module.fail_json(msg=str(error))
+
+
+def settings_of(module: AnsibleModule) -> Settings:
+    """The settings that the options SERVICES name, whose secrets no output of the module shows from now on.
+
+    Sets ``odin_project`` to the project where it is not given. Raises QsmrError for a name that no project can have,
+    and for settings that are missing or wrong.
+    """
+    parameters = module.params
+    check_project_name(parameters["project"])
+    if "odin_project" in parameters:
+        parameters["odin_project"] = parameters["odin_project"] or parameters["project"]
+        check_project_name(parameters["odin_project"], "Odin project")
+    settings = load_settings(parameters["config_file"], parameters["config"])
+    module.no_log_values &= settings.secrets
+    return settings
+
+
+def warn_of_readers(module: AnsibleModule) -> None:
+    """Warn of a settings file that others can read."""
+    file = module.params["config_file"]
+    if file and readable_by_others(file):
+        module.warn(f"Others can read {file}, which holds secrets: chmod 600 {file}")
