@@ -14,7 +14,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,23 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: digest of its content, and its size in the archive in bytes."""
+    """One layer: digest of its content, its size in the archive in bytes, and where it begins there."""
 
     diff_id: str
     size: int
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
 class ImageArchive:
-    """What one image archive holds. ``id`` is the digest of the image's configuration."""
+    """What one image archive holds. ``id`` is the digest of ``config``, the image's configuration (JSON)."""
 
     name: str
     id: str
     architecture: str
     labels: dict[str, str]
     layers: tuple[Layer, ...]
+    config: bytes = field(default=b"", repr=False)
 
     @property
     def size(self) -> int:
@@ -105,7 +107,11 @@ def _read_image(tar: tarfile.TarFile) -> ImageArchive:
         id=f"sha256:{digest}",
         architecture=config["architecture"],
         labels=config.get("config", {}).get("Labels") or {},
-        layers=tuple(Layer(diff_id, resolved(name).size) for diff_id, name in zip(diff_ids, layers)),  # noqa: B905 checked
+        layers=tuple(
+            Layer(diff_id, file.size, file.offset_data)
+            for diff_id, file in zip(diff_ids, map(resolved, layers))  # noqa: B905 checked
+        ),
+        config=raw,
     )
 
 
