@@ -10,7 +10,10 @@ short_description: Make failed jobs and jobs of dead workers available again
 version_added: "0.1.0"
 description:
   - Takes jobs from their workers and sets their status back, so that other workers can have them.
-  - The ledger keeps count of the failures. A job that failed too often is set aside, that is, left as it is, and named.
+  - A worker is dead when its host answers and does not run it. A host that does not answer is named, and its jobs are
+    left alone.
+  - The ledger keeps count of the failures, of which losing a worker is one. A job that failed too often is set aside,
+    that is, left or marked as failed, and named.
   - A job that is finished is never touched.
 options:
   state_dir:
@@ -31,10 +34,14 @@ options:
       - It must be longer than any job takes. The times of the service and of the control node are compared.
     type: float
   dead_workers:
-    description: Jobs that these workers have become available, too. A name may hold C(*).
+    description: Jobs that these workers have become available, too, whatever their hosts say. A name may hold C(*).
     type: list
     elements: str
     default: []
+  hosts:
+    description: What M(qsmr_worker_info) registered, by the name that the host's workers carry.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -85,12 +92,14 @@ summary:
   type: str
 """
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
-from ansible.module_utils.qsmr.claims import Rules, release
+from ansible.module_utils.qsmr.claims import Rules, release, running_workers
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.ledger import Ledger
@@ -102,25 +111,36 @@ OPTIONS = {
     "max_attempts": {"type": "int", "default": 3},
     "stale_minutes": {"type": "float"},
     "dead_workers": {"type": "list", "elements": "str", "default": []},
+    "hosts": {"type": "dict", "default": {}},
 }
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
-    project = parameters["project"]
     settings = settings_of(module)
+    project = parameters["project"]
     directory = Path(parameters["state_dir"]) / project
     rules = Rules(
-        parameters["failed"], parameters["max_attempts"], parameters["stale_minutes"], parameters["dead_workers"]
+        parameters["failed"],
+        parameters["max_attempts"],
+        parameters["stale_minutes"],
+        parameters["dead_workers"],
+        {host: running_workers(probe) for host, probe in parameters["hosts"].items()},
     )
     with JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password) as api:
         if api.project(project) is None:
             raise QsmrError(f"The job service has no project {project}: check qsmr_project")
         if not module.check_mode:
             directory.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(directory, throwaway=module.check_mode)
-        now = datetime.now(UTC).replace(tzinfo=None)
-        released = release(api, project, ledger, rules, now, module.check_mode)
+        try:
+            with closing(Ledger(directory, throwaway=module.check_mode)) as ledger:
+                released = release(api, project, ledger, rules, datetime.now(UTC), module.check_mode)
+        except sqlite3.Error as error:
+            raise QsmrError(
+                f"The ledger in {directory} cannot be used: {error}; while jobs are added, wait for that"
+            ) from None
+    for warning in released.warnings():
+        module.warn(warning)
     return {
         "changed": released.changed,
         "failed_jobs": released.failed,

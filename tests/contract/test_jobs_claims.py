@@ -45,7 +45,7 @@ def claim(api, project, job, worker, status):
 def retry(api, project, tmp_path):
     def run(check=False, later=timedelta(0), **rules):
         ledger = Ledger(tmp_path, throwaway=check)
-        return release(api, project, ledger, Rules(**rules), datetime.now(UTC).replace(tzinfo=None) + later, check)
+        return release(api, project, ledger, Rules(**rules), datetime.now(UTC) + later, check)
 
     return run
 
@@ -84,6 +84,34 @@ def test_looking_twice_at_one_failure_counts_it_once(tmp_path):
 def test_jobs_of_dead_workers_become_available(api, project, retry):
     assert retry(failed=False, dead_workers=["UWorker_host3_*"]).stale == ["1:3"]
     assert states(api, project)["1:3"] == ("AVAILABLE", False)
+
+
+A_MINUTE = timedelta(minutes=1, seconds=2)
+
+
+def test_jobs_of_workers_that_their_host_does_not_run_become_available(api, project, retry):
+    running = {"host1": ["UWorker_host1_a"], "host3": None}
+    assert not retry(failed=False, running=running).changed, "a worker may have started since the host was asked"
+    released = retry(failed=False, running=running, later=A_MINUTE)
+    assert (released.stale, dict(released.unsure)) == (["1:5"], {"host3": 1})
+    assert "host3 does not tell which workers it runs, and they hold 1 jobs" in released.warnings()[0]
+    assert states(api, project)["1:3"] == ("STARTED", True)
+
+
+def test_a_worker_belongs_to_the_host_with_the_longest_name(retry, api, project):
+    claim(api, project, "1:1", "UWorker_host1_b_c", "STARTED")
+    released = retry(failed=False, running={"host1": ["UWorker_host1_c"], "host1_b": None}, later=A_MINUTE)
+    assert (released.stale, dict(released.unsure)) == ([], {"host1_b": 1})
+
+
+def test_a_job_that_keeps_losing_its_workers_is_set_aside_as_failed(api, project, retry):
+    rules = {"failed": False, "running": {"host3": []}, "max_attempts": 2, "later": A_MINUTE}
+    assert retry(**rules).stale == ["1:3"]
+    time.sleep(1.1)  # the service tells claims apart by whole seconds
+    claim(api, project, "1:3", "UWorker_host3_d", "STARTED")
+    assert retry(**rules).set_aside == ["1:3"]
+    assert states(api, project)["1:3"] == ("FAILED", True)
+    assert retry(max_attempts=2).failed == ["1:2"], "it stays aside"
 
 
 def test_jobs_that_are_held_too_long_become_available(api, project, retry):

@@ -24,7 +24,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -162,7 +162,7 @@ class Ledger:
             if throwaway:
                 self._sql = sqlite3.connect("", isolation_level=None)
                 if path.exists():
-                    with sqlite3.connect(path) as real:
+                    with closing(sqlite3.connect(path)) as real:
                         real.backup(self._sql)
             else:
                 self._sql = sqlite3.connect(path, timeout=30, isolation_level=None)
