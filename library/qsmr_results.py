@@ -9,12 +9,19 @@ module: qsmr_results
 short_description: Keep level 2 of a project's finished jobs on disk
 version_added: "0.1.0"
 description:
-  - Asks the job service which jobs are finished, and fetches from the Odin API those level 2 documents that are
-    not on disk yet, or whose scan was processed again since.
-  - Each document is checked to belong to its scan and frequency mode, and appears whole or not at all.
+  - Asks the job service which jobs ended, and fetches from the Odin API those level 2 documents that are not on disk
+    yet, or whose scan was processed again since, over several connections.
+  - Each document is checked to be the level 2 of its scan, frequency mode and project, and to be whole.
+  - What is on disk is put together as NetCDF files, one for each product, and as a table, C(summary.csv).
+  - A run that is killed leaves nothing half; the next one goes on where it stopped.
 options:
   directory:
-    description: Where the documents go, as C(<frequency mode>/<scan id>.json).
+    description: >-
+      Where the results go, the documents as C(<frequency mode>/<scan id without its last 7 digits>/<scan id>.json).
+    type: path
+    required: true
+  snapshot_dir:
+    description: Where snapshots are, whose C(snapshot.json) is kept with the results.
     type: path
     required: true
 attributes:
@@ -26,7 +33,7 @@ attributes:
     description: Documents are large and hold numbers only.
   idempotent:
     support: full
-    description: A second run fetches what finished since, and is unchanged when that is nothing.
+    description: A second run asks for what ended since, and is unchanged when that is nothing.
 extends_documentation_fragment: [qsmr, qsmr.odin_project]
 author: qsmr-fleet developers
 """
@@ -37,95 +44,93 @@ EXAMPLES = r"""
     config_file: /home/ana/lab.conf
     project: myproject
     directory: /home/ana/results/myproject
+    snapshot_dir: /home/ana/snapshots
 """
 
 RETURN = r"""
 finished:
   description: Number of finished jobs that are scans.
-  returned: always
+  returned: success
   type: int
 new:
-  description: Number of documents fetched, or to be fetched in check mode.
-  returned: always
+  description: Number of documents that came in, or that would in check mode.
+  returned: success
   type: int
+outcomes:
+  description: >-
+    Number of scans by what became of them. C(retrieved), C(no_result) (the retrieval says why there is no profile),
+    C(job_failed), C(missing) (finished without level 2), C(wrong) (what is there is not the scan's), C(wanted)
+    (not asked for yet).
+  returned: success
+  type: dict
 missing:
-  description: Scans whose job is finished but whose level 2 is not there, as C(<frequency mode>:<scan id>).
-  returned: always
+  description: Some scans whose job is finished but whose level 2 is not there, as C(<frequency mode>:<scan id>).
+  returned: success
   type: list
   elements: str
 wrong:
-  description: Documents that were not kept because they belong to another scan or frequency mode, one line for each.
-  returned: always
+  description: Why documents were not kept, one line for each of some.
+  returned: success
   type: list
   elements: str
-failed_scans:
-  description: Scan ids whose level 2 says that the scan could not be retrieved.
-  returned: always
-  type: list
-  elements: int
 snapshots:
   description: How many of the documents each snapshot made, by snapshot id.
-  returned: always
+  returned: success
   type: dict
 profile:
   description: Ozone profile of the first scan, by altitude (km), VMR and a priori (ppm), measurement response.
-  returned: when there is a document
+  returned: success
   type: list
   elements: dict
 directory:
-  description: Where the documents are.
-  returned: always
+  description: Where the results are.
+  returned: success
   type: str
 """
 
-import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of
-from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.odinapi import OdinApi
-from ansible.module_utils.qsmr.results import CONNECTIONS, FinishedJob, document_path, fetch, profile_table
+from ansible.module_utils.qsmr.resultindex import opened
+from ansible.module_utils.qsmr.results import CONNECTIONS, bring_up_to_date, profile_table
 
 OPTIONS = {
     **SERVICES,
     **ODIN_PROJECT,
     "directory": {"type": "path", "required": True},
+    "snapshot_dir": {"type": "path", "required": True},
 }
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
     settings = settings_of(module)
-    project, odin_project = parameters["project"], parameters["odin_project"]
     directory = Path(parameters["directory"])
-    with JobApi(settings.job_api_root) as api:
-        if not api.exists(project):
-            raise QsmrError(f"The job service has no project {project}: check qsmr_project, or add jobs with jobs.yml")
-        listing = api.jobs(project, status="finished")
-    jobs = sorted(
-        (job for entry in listing if (job := FinishedJob.from_listing(entry))), key=lambda j: (j.freq_mode, j.scan_id)
-    )
-    outcome = fetch(
-        OdinApi(settings.odin_api_root, CONNECTIONS),
-        odin_project,
-        jobs,
-        directory,
-        check_mode=module.check_mode,
-    )
-    first = next((path for job in jobs if (path := document_path(directory, job)).exists()), None)
-    return {
-        "changed": bool(outcome.new),
-        "directory": str(directory),
-        "finished": len(jobs),
-        "new": len(outcome.new),
-        "missing": [f"{job.freq_mode}:{job.scan_id}" for job in outcome.missing],
-        "wrong": outcome.wrong,
-        "failed_scans": outcome.failed_scans,
-        "snapshots": dict(outcome.snapshots),
-        "profile": profile_table(json.loads(first.read_text())) if first else [],
-    }
+    with JobApi(settings.job_api_root) as jobs, opened(directory, check_mode=module.check_mode) as index:
+        outcome = bring_up_to_date(
+            jobs,
+            OdinApi(settings.odin_api_root, CONNECTIONS),
+            parameters["project"],
+            parameters["odin_project"],
+            index,
+            directory,
+            Path(parameters["snapshot_dir"]),
+            check_mode=module.check_mode,
+        )
+        return {
+            "changed": outcome.changed,
+            "directory": str(directory),
+            "finished": index.states()["finished"],
+            "new": outcome.new,
+            "outcomes": outcome.outcomes,
+            "missing": outcome.missing,
+            "wrong": outcome.wrong,
+            "snapshots": outcome.snapshots,
+            "profile": profile_table(directory, index),
+        }
 
 
 def main() -> None:

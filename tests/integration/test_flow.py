@@ -59,7 +59,7 @@ def test_every_scan_becomes_level2_of_this_snapshot(processed):
 
 
 def test_results_are_kept_with_their_snapshot(processed):
-    documents = list((processed.directory / "state/demo/results/1").glob("*.json"))
+    documents = list((processed.directory / "state/demo/results/1").rglob("*.json"))
     assert len(documents) == SCANS
     again = processed.ok("results.yml")
     assert again.changed == {}

@@ -1,125 +1,344 @@
-"""Level 2 on disk: new documents only, each checked, each whole."""
+"""Level 2 on disk: what is new is fetched only, each document checked and whole, and put together as NetCDF and CSV."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from datetime import UTC, datetime
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray
+from level2_documents import PRODUCT, Jobs, Shelf, made_up
+from qsmr import results as qsmr_results
 from qsmr.errors import QsmrError
-from qsmr.results import FinishedJob, document_path, fetch, profile_table, snapshot_of
+from qsmr.level2set import open_results, product_files
+from qsmr.odinapi import OdinAnswerError
+from qsmr.resultindex import opened
+from qsmr.results import bring_up_to_date, document_path, profile_table
 
-FINISHED = "2026-11-24T06:30:00"
-
-
-class Shelf:
-    """An Odin API whose answers the test chooses; it counts what is asked."""
-
-    def __init__(self, documents):
-        self.documents = documents
-        self.asked = []
-
-    def level2(self, project, freq_mode, scan_id):
-        self.asked.append((project, freq_mode, scan_id))
-        return self.documents.get(scan_id)
-
-
-def document(scan_id, snapshot="261124-0123456789", freq_mode=1):
-    return {
-        "L2": [{"Product": "O3"}],
-        "L2i": {"ScanID": scan_id, "FreqMode": freq_mode},
-        "L2c": [f"Snapshot: {snapshot}"],
-    }
+SNAPSHOT = "261124-0123456789"
+MANIFEST = {
+    "snapshot_id": SNAPSHOT,
+    "created": "2026-11-24T06:00:00Z",
+    "code": {"directory": "/home/ana/qsmr", "git_commit": "c0ffee", "git_dirty": False},
+    "image": {"name": "qsmr_snapshot_demo:1", "id": "sha256:1234"},
+    "base_image": {"name": "qsmr-fleet/worker", "id": "sha256:5678"},
+    "settings": {"QSMR_CONFIG": "q_std", "QSMR_INVEMODE": ""},
+}
 
 
-def jobs(*scan_ids, finished=FINISHED):
-    return [FinishedJob.from_listing({"Id": f"1:{scan_id}", "Finished": finished}) for scan_id in scan_ids]
+class Project:
+    """A project whose services the test has in hand, and its results directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.snapshots = directory / "results", directory / "snapshots"
+        self.jobs, self.shelf = Jobs(), Shelf({})
+
+    def finish(self, *documents: dict, time: str = "2026-11-24T06:30:00") -> None:
+        for document in documents:
+            info = document["L2i"]
+            self.shelf.documents[info["ScanID"]] = document
+            self.jobs.end(info["ScanID"], time, freq_mode=info["FreqMode"])
+
+    def update(self, check_mode: bool = False) -> qsmr_results.Outcome:
+        self.jobs.told, self.shelf.asked = 0, []
+        with opened(self.directory, check_mode=check_mode) as index:
+            return bring_up_to_date(
+                *(self.jobs, self.shelf, "demo", "demo", index, self.directory, self.snapshots), check_mode=check_mode
+            )
+
+    def summary(self) -> dict[int, dict[str, str]]:
+        with (self.directory / "summary.csv").open() as stream:
+            return {int(row["scan_id"]): row for row in csv.DictReader(stream)}
+
+    def files(self) -> dict[str, bytes]:
+        found = (path for path in self.directory.rglob("*") if path.is_file() and "index" not in path.name)
+        return {str(path.relative_to(self.directory)): path.read_bytes() for path in found}
 
 
-def test_listing_entries_that_are_no_scans_are_left_out():
-    assert FinishedJob.from_listing({"Id": "somethingelse", "Finished": None}) is None
-    assert FinishedJob.from_listing({"Id": "13:3197688958", "Finished": FINISHED}) == FinishedJob(
-        13, 3197688958, datetime(2026, 11, 24, 6, 30, tzinfo=UTC)
-    )
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
 
 
-def test_second_run_asks_for_nothing(tmp_path):
-    shelf = Shelf({7: document(7), 8: document(8)})
-    first = fetch(shelf, "demo", jobs(7, 8), tmp_path)
-    again = fetch(shelf, "demo", jobs(7, 8), tmp_path)
-    assert len(first.new) == 2
-    assert (again.new, again.there) == ([], 2)
-    assert len(shelf.asked) == 2
-    assert again.snapshots == {"261124-0123456789": 2}
-    assert json.loads(document_path(tmp_path, jobs(7)[0]).read_text())["L2i"]["ScanID"] == 7
+def test_second_run_asks_for_nothing_and_changes_nothing(project):
+    project.finish(made_up(7), made_up(8), time="2026-11-23T06:30:00")
+    project.finish(made_up(9))
+    assert (project.update().new, len(project.shelf.asked)) == (3, 3)
+    before = project.files()
+    again = project.update()
+    assert (again.new, again.changed, project.shelf.asked) == (0, False, [])
+    assert project.jobs.told == 1  # of three: those that ended since shortly before the last one
+    assert project.files() == before
+    assert again.snapshots == {SNAPSHOT: 3}
 
 
-def test_scan_processed_again_is_fetched_again(tmp_path):
-    shelf = Shelf({7: document(7)})
-    fetch(shelf, "demo", jobs(7), tmp_path)
-    shelf.documents[7] = document(7, snapshot="261125-abcdefabcd")
-    later = fetch(shelf, "demo", jobs(7, finished="2026-11-25T08:00:00"), tmp_path)
-    assert later.snapshots == {"261125-abcdefabcd": 1}
+def test_document_is_kept_as_strict_json_in_a_directory_of_a_week(project):
+    project.finish(made_up(7123991206))
+    project.update()
+    path = project.directory / "1/712/7123991206.json"
+    assert path == document_path(project.directory, (1, 7123991206))
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["L2i"]["ScanID"] == 7123991206
 
 
-def test_missing_and_failed_scans_are_told_apart(tmp_path):
-    failed = {"L2": [], "L2i": {}, "L2c": ["too few spectra"]}
-    outcome = fetch(Shelf({8: failed}), "demo", jobs(7, 8), tmp_path)
-    assert [job.scan_id for job in outcome.missing] == [7]
-    assert outcome.failed_scans == [8]
-    assert not document_path(tmp_path, jobs(7)[0]).exists()
+def test_profiles_are_there_as_they_were_delivered(project):
+    short, long = made_up(7, levels=11), made_up(8, levels=25)
+    short["L2"][0]["VMR"][3] = None
+    project.finish(short, long)
+    project.update()
+    with open_results(project.directory) as level2:
+        assert dict(level2.sizes) == {"scan": 2, "level": 25, "kernel_level": 25}
+        for row, document in enumerate((short, long)):
+            product, count = document["L2"][0], len(document["L2"][0]["Altitude"])
+            columns = {"vmr": "VMR", "altitude": "Altitude", "pressure": "Pressure", "vmr_error_total": "ErrorTotal"}
+            for name, key in columns.items():
+                there = np.array(product[key], float)
+                np.testing.assert_allclose(level2[name][row, :count], there, rtol=1e-6)
+                assert np.isnan(level2[name][row, count:]).all()
+            np.testing.assert_allclose(level2.averaging_kernel[row, :count, :count], product["AVK"], rtol=1e-6)
+            assert level2.latitude[row] == pytest.approx(product["Lat1D"])
+        assert level2.scan_id.values.tolist() == [7, 8]
+        assert level2.worker.values.tolist() == ["UWorker_host1_a"] * 2
+        assert level2.snapshot_id.values.tolist() == [SNAPSHOT] * 2
+        assert level2.configuration.values.tolist() == ["q_std"] * 2
+        np.testing.assert_allclose(level2.cost, 1.234, rtol=1e-6)
+        np.testing.assert_allclose(level2.processing_time, 2.5)
+        assert np.isnan(level2.quality).all()
+        assert str(level2.finished.values[0]).startswith("2026-11-24T06:30:00")
+        assert str(level2.time.values[0]).startswith("2015-04-01T00:10")
 
 
-@pytest.mark.parametrize("wrong", [document(8), document(7, freq_mode=2)])
-def test_document_of_another_scan_is_named_and_stops_no_other(tmp_path, wrong):
-    outcome = fetch(Shelf({7: wrong, 9: document(9)}), "demo", jobs(7, 9), tmp_path)
-    assert len(outcome.wrong) == 1
-    assert "level 2 of scan 7 holds" in outcome.wrong[0]
-    assert [job.scan_id for job in outcome.new] == [9]
-    assert not document_path(tmp_path, jobs(7)[0]).exists()
+def test_file_says_what_cf_wants_said(project):
+    project.finish(made_up(7))
+    project.update()
+    with open_results(project.directory) as level2:
+        assert (level2.Conventions, level2.featureType) == ("CF-1.11", "profile")
+        assert {"time", "latitude", "longitude", "altitude"} <= set(level2.coords)
+        assert level2.vmr.standard_name == "mole_fraction_of_ozone_in_air"
+        assert level2.scan_id.cf_role == "profile_id"
+        times = {"time", "finished"}
+        for name, variable in level2.variables.items():
+            assert "standard_name" in variable.attrs or "long_name" in variable.attrs, name
+            kind = variable.dtype.kind
+            assert kind != "f" or name in times or "units" in variable.attrs, name
 
 
-def test_check_mode_writes_nothing(tmp_path):
-    shelf = Shelf({7: document(7)})
-    outcome = fetch(shelf, "demo", jobs(7), tmp_path, check_mode=True)
-    assert [job.scan_id for job in outcome.new] == [7]
-    assert (shelf.asked, list(tmp_path.iterdir())) == ([], [])
+def test_news_are_appended_and_what_was_processed_again_is_replaced(project):
+    project.finish(*(made_up(scan, levels=11) for scan in range(100, 400)))
+    project.update()
+    project.finish(made_up(500, levels=25), time="2026-11-25T06:30:00")
+    project.finish(made_up(150, levels=20, factor=2, snapshot="261125-abcdefabcd"), time="2026-11-25T06:30:00")
+    outcome = project.update()
+    assert outcome.new == 2
+    assert sorted(scan for _project, _mode, scan in project.shelf.asked) == [150, 500]
+    assert outcome.snapshots == {SNAPSHOT: 300, "261125-abcdefabcd": 1}
+    with open_results(project.directory) as level2:
+        assert level2.scan_id.values.tolist() == [*range(100, 400), 500]
+        for row, levels in ((49, 11), (50, 20), (51, 11), (300, 25)):
+            expected = project.shelf.documents[int(level2.scan_id[row])]["L2"][0]["VMR"]
+            np.testing.assert_allclose(level2.vmr[row, :levels], expected, rtol=1e-6)
+            assert np.isnan(level2.vmr[row, levels:]).all()
+        assert level2.snapshot_id.values[50] == "261125-abcdefabcd"
 
 
-def test_snapshot_comes_from_the_comments_in_either_form():
-    assert snapshot_of({"L2c": "Status: fine\nSnapshot: 261124-0123456789"}) == "261124-0123456789"
-    assert snapshot_of({"L2c": ["Status: fine"]}) == "unknown"
-    assert snapshot_of({}) == "unknown"
+def test_scan_that_lost_its_profile_is_gone_from_the_data_set(project):
+    project.finish(made_up(7), made_up(8))
+    project.update()
+    project.finish({**made_up(7), "L2": [], "L2c": ["Error: too few spectra"]}, time="2026-11-25T06:30:00")
+    project.update()
+    with open_results(project.directory) as level2:
+        assert level2.scan_id.values.tolist() == [8]
+    project.jobs.end(8, "2026-11-25T08:30:00", "FAILED")
+    project.update()
+    assert product_files(project.directory) == {}
+    assert {scan: row["outcome"] for scan, row in project.summary().items()} == {7: "no_result", 8: "job_failed"}
 
 
-def test_profile_has_the_units_it_names():
-    product = {"Product": "O3 / 501 GHz", "Altitude": [2e4], "VMR": [5e-6], "Apriori": [4e-6], "MeasResponse": [0.9]}
-    assert profile_table({"L2": [{"Product": "ClO"}, product]}) == [
-        {"altitude_km": 20.0, "vmr_ppm": pytest.approx(5.0), "apriori_ppm": pytest.approx(4.0), "response": 0.9}
-    ]
-    assert profile_table({"L2": []}) == []
+def test_every_product_has_its_file_though_names_are_odd_or_not_unique(project):
+    names = ("ClO / 501 GHz / 20 to 50 km", "O3-dummy / 501 GHz", "O3-dummy / 501 GHz", "O3-dummy , 501 GHz")
+    project.finish(made_up(7, products=names))
+    project.update()
+    files = product_files(project.directory)
+    assert set(files) == {*names, "O3-dummy / 501 GHz (2)"}
+    assert len(set(files.values())) == 4
+    for name in files:
+        with open_results(project.directory, name) as level2:
+            assert level2.product == name
+    with pytest.raises(QsmrError, match="no profiles of HNO3"):
+        open_results(project.directory, "HNO3")
 
 
-def test_profile_of_a_document_that_lacks_something_is_empty():
-    assert profile_table({"L2": [{"Product": "O3", "Altitude": [2e4], "VMR": [5e-6], "MeasResponse": None}]}) == []
+def test_summary_has_a_row_for_each_scan(project):
+    project.finish(made_up(7), {"L2": [], "L2i": {"ScanID": 8, "FreqMode": 1}, "L2c": ["Error: too few spectra"]})
+    project.jobs.end(9)
+    project.jobs.end(10, state="FAILED")
+    outcome = project.update()
+    rows = project.summary()
+    assert {scan: row["outcome"] for scan, row in rows.items()} == {
+        7: "retrieved", 8: "no_result", 9: "missing", 10: "job_failed"
+    }  # fmt: skip
+    assert outcome.outcomes == {"retrieved": 1, "no_result": 1, "missing": 1, "job_failed": 1}
+    assert outcome.missing == ["1:9"]
+    assert rows[8]["reason"] == "too few spectra"
+    assert (rows[7]["products"], rows[7]["levels"], rows[7]["time"]) == (PRODUCT, "25", "2015-04-01T00:10:04Z")
+    assert (rows[7]["worker"], rows[7]["ended"]) == ("UWorker_host1_a", "2026-11-24T06:30:00Z")
+    assert rows[7]["document"] == "1/0/7.json"
 
 
-def test_time_in_a_form_of_another_age_is_no_traceback():
-    assert FinishedJob.from_listing({"Id": "1:7", "Finished": "Tue, 24 Nov 2026 06:30:00 GMT"}).scan_id == 7
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["L2i"].update(ScanID=8), "holds ScanID 8 instead of 7"),
+        (lambda d: d["L2"][0].update(FreqMode=2), "holds FreqMode 2 instead of 1"),
+        (lambda d: d["URLS"].update({"URL-level2": "http://x/v4/level2/other/1/7/"}), "of another project"),
+        (lambda d: d.pop("L2"), "has no L2"),
+        (lambda d: d["L2"][0].pop("VMR"), "lacks vmr"),
+        (lambda d: d["L2"][0].update(MJD=None), "lacks mjd"),
+        (lambda d: d["L2"][0]["Pressure"].pop(), "Pressure has 24 levels, Altitude 25"),
+        (lambda d: d["L2"][0]["AVK"].pop(), "AVK is 24 x 25 for 25 levels"),
+        (lambda d: d["L2"][0]["VMR"].__setitem__(0, "much"), "could not convert string"),
+        (lambda d: d["L2"].append("x"), "a part that is no object"),
+    ],
+)
+def test_wrong_document_is_named_and_stops_no_other(project, change, words):
+    wrong = made_up(7)
+    change(wrong)
+    project.finish(made_up(9))
+    project.jobs.end(7)
+    project.shelf.documents[7] = wrong
+    outcome = project.update()
+    assert [words in line for line in outcome.wrong] == [True]
+    assert outcome.new == 1
+    assert not document_path(project.directory, (1, 7)).exists()
+    assert project.summary()[7]["outcome"] == "wrong"
+    project.finish(made_up(7))  # the right one now, of the same time
+    assert project.update().new == 1
 
 
-def test_damaged_document_is_fetched_again(tmp_path):
-    shelf = Shelf({7: document(7)})
-    fetch(shelf, "demo", jobs(7), tmp_path)
-    path = document_path(tmp_path, jobs(7)[0])
-    finished = path.stat().st_mtime
+def test_one_level_may_be_a_bare_number(project):
+    document = made_up(7, levels=1)
+    product = document["L2"][0]
+    for name in ("Altitude", "VMR", "Apriori", "AVK"):
+        product[name] = np.ravel(product[name])[0].item()
+    project.finish(document)
+    assert project.update().wrong == []
+
+
+def test_answers_that_are_none_are_named_unless_all_are(project):
+    for scan in range(30):
+        project.jobs.end(scan)
+        project.shelf.documents[scan] = OdinAnswerError("GET ...: status 500")
+    with pytest.raises(QsmrError, match="status 500"):
+        project.update()
+    assert len(project.shelf.asked) < 30 + 8
+    project.shelf.documents |= {scan: made_up(scan) for scan in range(29)}
+    outcome = project.update()
+    assert (outcome.new, outcome.wrong) == (29, ["GET ...: status 500"])
+
+
+def test_check_mode_says_what_is_new_and_writes_nothing(project, tmp_path):
+    project.finish(made_up(7))
+    outcome = project.update(check_mode=True)
+    assert (outcome.new, outcome.changed, project.shelf.asked) == (1, True, [])
+    assert list(tmp_path.iterdir()) == []
+    project.update()
+    before = project.files()
+    project.finish(made_up(8))
+    assert project.update(check_mode=True).new == 1
+    assert project.files() == before
+
+
+def test_run_goes_on_where_a_dead_one_stopped(project):
+    """Killed after documents were renamed and before the index knew: they are taken as they are."""
+    project.finish(*(made_up(scan) for scan in range(1, 6)))
+    project.update()
+    for path in project.directory.glob("index.sqlite*"):
+        path.unlink()
+    (project.directory / "1/0/.3.json.part").write_text("half")
+    document_path(project.directory, (1, 3)).unlink()
+    outcome = project.update()
+    assert [scan for _project, _mode, scan in project.shelf.asked] == [3]
+    assert outcome.new == 5
+    assert not list(project.directory.rglob(".*.part"))
+
+
+def test_damaged_document_is_fetched_again(project):
+    project.finish(made_up(7))
+    project.update()
+    path = document_path(project.directory, (1, 7))
+    ended = path.stat().st_mtime
     path.write_text('{"L2": [')
-    os.utime(path, (finished, finished))
-    assert len(fetch(shelf, "demo", jobs(7), tmp_path).new) == 1
+    os.utime(path, (ended, ended))
+    assert project.update().new == 1
+    assert json.loads(path.read_text())["L2i"]["ScanID"] == 7
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"no NetCDF")])
+def test_lost_or_damaged_data_set_is_made_anew_from_the_documents(project, damage):
+    project.finish(made_up(7))
+    project.update()
+    damage(next(project.directory.glob("level2_*.nc")))
+    outcome = project.update()
+    assert (outcome.new, outcome.changed, project.shelf.asked) == (0, True, [])
+    with open_results(project.directory) as level2:
+        assert level2.scan_id.values.tolist() == [7]
+
+
+def test_jobs_that_are_worked_on_again_or_gone_leave_the_data_set(project):
+    project.finish(made_up(7), made_up(8), made_up(9))
+    project.update()
+    del project.jobs.jobs["1:8"]
+    project.jobs.jobs["1:9"]["Status"] = "AVAILABLE"
+    assert project.update().outcomes == {"retrieved": 1}
+    with open_results(project.directory) as level2:
+        assert level2.scan_id.values.tolist() == [7]
+    assert list(project.summary()) == [7]
+
+
+def test_snapshots_are_told_from_their_documents(project):
+    found = project.snapshots / "qsmr_snapshot_demo_261124/snapshot.json"
+    found.parent.mkdir(parents=True)
+    found.write_text(json.dumps(MANIFEST))
+    project.finish(made_up(7), made_up(8, snapshot="261125-abcdefabcd"))
+    project.update()
+    shutil.rmtree(project.snapshots)  # what is kept beside the results goes on to tell
+    project.finish(made_up(9), time="2026-11-25T06:30:00")
+    project.update()
+    with open_results(project.directory) as level2:
+        assert level2.snapshot_ids == f"{SNAPSHOT} 261125-abcdefabcd"
+        assert level2.git_commits == "c0ffee unknown"
+        assert level2.image_digests == "sha256:1234 unknown"
+        assert level2.settings == "QSMR_CONFIG=q_std, QSMR_INVEMODE=(default); unknown"
+        assert [made["documents"] for made in json.loads(level2.provenance)] == [2, 1]
+
+
+def test_only_one_run_at_a_time(project):
+    with opened(project.directory), pytest.raises(QsmrError, match="Another results.yml is at work"):
+        project.update()
 
 
 def test_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "results").write_text("in the way")
     with pytest.raises(QsmrError, match="check qsmr_state_dir"):
-        fetch(Shelf({7: document(7)}), "demo", jobs(7), tmp_path / "results")
+        Project(tmp_path).update()
+
+
+def test_first_profile_has_the_units_it_names(project):
+    project.finish(made_up(7))
+    project.update()
+    with opened(project.directory) as index:
+        first = profile_table(project.directory, index)[0]
+    product = project.shelf.documents[7]["L2"][0]
+    expected = {"altitude_km": 16.0, "vmr_ppm": product["VMR"][0] * 1e6, "apriori_ppm": product["Apriori"][0] * 1e6}
+    assert first == pytest.approx({**expected, "response": 0.9})
+
+
+def test_data_set_is_read_when_it_is_used(project):
+    project.finish(made_up(7))
+    project.update()
+    with open_results(project.directory) as level2:
+        assert not level2.vmr.variable._in_memory
+    assert isinstance(level2, xarray.Dataset)

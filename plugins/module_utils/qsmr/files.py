@@ -34,7 +34,7 @@ def write_atomically(path: Path, text: str | Iterable[str], mode: int = 0o644, m
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """A file for the block to write, which then replaces ``path``; fsync before rename.
 
-    It is always the same file beside ``path``, so what a kill leaves behind is written over: one process only may write.
+    Always the same file beside ``path``, so what a kill leaves behind is written over: one process only may write.
     """
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import contextlib
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,10 +45,6 @@ STANDARD_NAMES = {
 Key = tuple[int, int]
 """Frequency mode and scan id."""
 Values = Mapping[str, Any]
-
-
-Read = Callable[[Key], Values]
-"""Reads a scan's values by variable name; what is absent is filled."""
 
 
 class Scan(NamedTuple):
@@ -129,41 +125,51 @@ def open_results(results: Path, product: str | None = None) -> xarray.Dataset:
     return xarray.open_dataset(files[product], engine="netcdf4")
 
 
-def write_product(path: Path, product: str, scans: Iterable[Scan], read: Read, attributes: Mapping[str, str]) -> bool:
-    """Make a product's file hold ``scans``, and say whether it had to be written.
+class ProductFile:
+    """A product's file that shall hold ``scans``.
 
-    A scan whose job finished at the time that the file has is taken as it is there.
+    ``todo`` are those to be added before it is closed: what it has of a job that finished at the same time stays.
     """
-    there, usable = _keys(path)
-    wanted = list(scans)
-    work = [
-        (there[scan.key][0] if scan.key in there else None, scan)
-        for scan in wanted
-        if there.get(scan.key, (0, None))[1] != scan.finished
-    ]
-    gone = len(there) + sum(row is None for row, _scan in work) > len(wanted)
-    if gone or not usable:
-        there, work = {}, [(None, scan) for scan in wanted]
-    elif not work:
-        return False
-    appended = iter(range(len(there), len(there) + len(work)))
-    rows = sorted(((next(appended) if row is None else row, scan) for row, scan in work), key=lambda place: place[0])
-    with replacing(path) as new:
-        if there:
-            shutil.copyfile(path, new)
-        with contextlib.closing(netCDF4.Dataset(new, "a" if there else "w")) as file:
-            file.set_fill_off()
-            if not there:
-                _lay_out(file, product)
-            for first, slab in _slabs(rows):
-                _write_slab(file, first, [_values(scan, read(scan.key)) for scan in slab])
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            file.setncatts({**attributes, "date_modified": now})
-    return True
 
+    def __init__(self, path: Path, product: str, scans: Iterable[Scan], attributes: Mapping[str, str]) -> None:
+        self._path, self._product, self._attributes = path, product, dict(attributes)
+        wanted = {scan.key: scan.finished for scan in scans}
+        self._rows, there = _read_keys(path, product)
+        if there is None or self._rows.keys() - wanted.keys():
+            self._rows, there = {}, None
+        self.todo = {key: finished for key, finished in wanted.items() if self._rows.get(key, (0, None))[1] != finished}
+        self._fresh = there is None
+        self.changed = self._fresh or bool(self.todo) or (there or {}) | self._attributes != there
+        self._slab: list[Values] = []
+        self._first = 0
 
-def _values(scan: Scan, values: Values) -> Values:
-    return {**values, "freq_mode": scan.key[0], "scan_id": scan.key[1], "finished": scan.finished}
+    @contextlib.contextmanager
+    def open(self) -> Iterator[ProductFile]:
+        """Write the file in the block, with ``add``; it then replaces the last one."""
+        with replacing(self._path) as new:
+            if not self._fresh:
+                shutil.copyfile(self._path, new)
+            with contextlib.closing(netCDF4.Dataset(new, "w" if self._fresh else "a")) as self._file:
+                if self._fresh:
+                    _lay_out(self._file, self._product)
+                yield self
+                self._flush()
+                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                self._file.setncatts({**self._attributes, "date_modified": now})
+
+    def add(self, key: Key, values: Values) -> None:
+        """Take in one of ``todo``; ``values`` by variable name, what is absent is filled."""
+        finished = self.todo[key]
+        row = self._rows.setdefault(key, (len(self._rows), finished))[0]
+        if row != self._first + len(self._slab) or len(self._slab) == SLAB:
+            self._flush()
+            self._first = row
+        self._slab.append({**values, "freq_mode": key[0], "scan_id": key[1], "finished": finished})
+
+    def _flush(self) -> None:
+        if self._slab:
+            _write_slab(self._file, self._first, self._slab)
+        self._slab = []
 
 
 def _opened(path: Path) -> contextlib.closing[Any]:
@@ -178,32 +184,19 @@ def _scans(path: Path) -> int:
         return len(file.dimensions[SCAN])
 
 
-def _keys(path: Path) -> tuple[dict[Key, tuple[int, int]], bool]:
-    """Row and finish time of each scan in a file, and whether the file can be gone on with."""
+def _read_keys(path: Path, product: str) -> tuple[dict[Key, tuple[int, int]], dict[str, Any] | None]:
+    """Row and finish time of each scan in a file, and its attributes; without them there is nothing to go on with."""
     if not path.exists():
-        return {}, False
+        return {}, None
     try:
         with _opened(path) as file:
-            if file.layout != LAYOUT:
-                return {}, False
+            if (file.layout, file.product) != (LAYOUT, product):
+                return {}, None
             columns = (file[name][:].tolist() for name in ("freq_mode", "scan_id", "finished"))
-            return {(mode, scan): (row, at) for row, (mode, scan, at) in enumerate(zip(*columns, strict=True))}, True
+            rows = {(mode, scan): (row, at) for row, (mode, scan, at) in enumerate(zip(*columns, strict=True))}
+            return rows, {name: file.getncattr(name) for name in file.ncattrs()}
     except (QsmrError, AttributeError, LookupError):
-        return {}, False
-
-
-def _slabs(rows: Iterable[tuple[int, Scan]]) -> Iterator[tuple[int, list[Scan]]]:
-    """Scans in runs of neighbouring rows, each with its first row."""
-    first, run = 0, list[Scan]()
-    for row, scan in rows:
-        if run and (row != first + len(run) or len(run) == SLAB):
-            yield first, run
-            run = []
-        if not run:
-            first = row
-        run.append(scan)
-    if run:
-        yield first, run
+        return {}, None
 
 
 def _lay_out(file: Any, product: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import date
 from typing import Any
@@ -14,6 +15,10 @@ from .errors import QsmrError
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
 _LISTING_TRIES = 5
+
+
+class OdinAnswerError(QsmrError):
+    """The API answered, but not with what it should."""
 
 
 class OdinApi:
@@ -33,7 +38,8 @@ class OdinApi:
         """The scan's level 2 as v4 shows it: ``L2`` (products), ``L2i``, later also ``L2c`` (comment lines).
 
         ``None`` when nothing is stored. A scan that could not be retrieved has an empty ``L2``. v4 shows
-        development and published projects alike. Raises QsmrError for any other answer.
+        development and published projects alike. The bare word NaN of older data is null. Raises OdinAnswerError for
+        any other answer, QsmrError for none.
         """
         # The slash form: without it the server redirects.
         url = f"{self.root}/v4/level2/{project}/{freq_mode}/{scan_id}/"
@@ -44,12 +50,13 @@ class OdinApi:
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise QsmrError(f"GET {url}: status {answer.status_code}. Look at the Odin API's log, then run again.")
+            raise OdinAnswerError(
+                f"GET {url}: status {answer.status_code}. Look at the Odin API's log, then run again."
+            )
         try:
-            info = answer.json()["Info"]
+            return dict(json.loads(answer.content, parse_constant=lambda _word: None)["Info"])
         except (ValueError, KeyError, TypeError) as error:
-            raise QsmrError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
-        return dict(info)
+            raise OdinAnswerError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
 
     def listing(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
         """The list under ``key`` of a listing's answer.
