@@ -1,23 +1,24 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The control node's half of qsmr_watch: the only half, since it has to write to the screen while it waits."""
+"""The control node's half of qsmr_watch, and all of it: here it ends with the playbook, however that is interrupted."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.files import write_atomically  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
-from qsmr.watch import wait_until_done  # noqa: E402
-
-display = Display()
+from qsmr.watch import EXIT_CODES, STALLS, Goal, Watch, parse_deadline  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -27,17 +28,56 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, arguments = self.validate_argument_spec(
             {
-                "config_file": {"type": "path", "required": True},
+                "config_file": {"type": "path"},
                 "config": {"type": "dict", "default": {}, "no_log": True},
                 "project": {"type": "str", "required": True},
+                "state_dir": {"type": "path"},
+                "share": {"type": "float", "default": 1.0},
+                "max_failed_share": {"type": "float", "default": 1.0},
+                "deadline": {"type": "str", "default": ""},
                 "stall_timeout": {"type": "float", "default": 600.0},
             }
         )
         try:
             settings = load_settings(arguments["config_file"], arguments["config"])
-            tally = wait_until_done(
-                JobApi(settings.job_api_root), arguments["project"], arguments["stall_timeout"], display.display
+            goal = Goal(
+                arguments["share"],
+                arguments["max_failed_share"],
+                parse_deadline(arguments["deadline"], datetime.now(UTC)),
+                arguments["stall_timeout"],
             )
+            with JobApi(settings.job_api_root, read_timeout=60.0) as api:
+                ending = Watch(api, arguments["project"], goal, self.note(arguments)).wait()
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error
-        return {"changed": False, "finished": tally.finished, "failed_jobs": tally.failed, "total": tally.total}
+        tally = ending.tally
+        return {
+            "changed": False,
+            "ending": ending.how,
+            "reached": ending.exit_code == 0,
+            "stalled": ending.how in STALLS,
+            "msg": ending.message,
+            "exit_codes": EXIT_CODES,
+            "finished": tally.finished,
+            "failed_jobs": tally.failed,
+            "running": tally.running,
+            "available": tally.available,
+            "total": tally.total,
+        }
+
+    @staticmethod
+    def note(arguments):
+        """What keeps the view in the file that the callback qsmr_progress draws from."""
+        if not arguments["state_dir"]:
+            return lambda _view: None
+        path = Path(arguments["state_dir"]) / arguments["project"] / "watch.json"
+        started = time.time()
+
+        def note(view):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps({**view, "started": started}))
+            except OSError as error:
+                raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None
+
+        return note

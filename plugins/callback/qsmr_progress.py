@@ -1,20 +1,22 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Show how far the module qsmr_jobs is while it is at work."""
+"""Show how far adding jobs and waiting for them are while they are at work."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: qsmr_progress
 type: aggregate
-short_description: Shows how far qsmr_jobs is while it is at work
+short_description: Shows how far qsmr_jobs and qsmr_watch are while they are at work
 version_added: "0.1.0"
 description:
-  - Reads the progress file that the module M(qsmr_jobs) keeps in its state directory.
+  - Reads the progress file that the modules M(qsmr_jobs) and M(qsmr_watch) keep in their state directory.
   - On a terminal it draws a bar that is gone when the task ends. Elsewhere, with C(-v), and under ansible-runner it
     prints a line now and then.
+  - When waiting is interrupted it says, as the last thing, that all goes on, and how to wait again.
 options:
   seconds_between_lines:
-    description: How often a line is printed where there is no bar.
+    description: How often a line is printed where there is no bar. In long runs they come less often, after 10 minutes
+      each minute.
     type: float
     default: 10
     env:
@@ -25,9 +27,11 @@ options:
 author: qsmr-fleet developers
 """
 
+import atexit
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -41,7 +45,10 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 
 from qsmr.progress import bar_of, line_of  # noqa: E402
 
+# The file of each task whose progress is shown.
+_FILES = {"qsmr_jobs": "progress.json", "qsmr_watch": "watch.json"}
 _SECONDS_BETWEEN_BARS = 0.5
+_MOST_SECONDS_BETWEEN_LINES = 300
 _CLEAR_LINE = "\r\033[K"
 
 
@@ -57,21 +64,24 @@ class CallbackModule(CallbackBase):
         self._play = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._interrupt = None
 
     def v2_playbook_on_play_start(self, play) -> None:
         self._play = play
 
     def v2_runner_on_start(self, host, task) -> None:
-        if task.action != "qsmr_jobs" or self._play is None:
+        if task.action not in _FILES or self._play is None:
             return
         variables = self._play.get_variable_manager().get_vars(play=self._play, host=host, task=task)
         templar = Templar(loader=self._play.get_loader(), variables=variables)
         words = [to_text(templar.template(task.args.get(name))) for name in ("state_dir", "project")]
         self._stop()
         self._ended.clear()
-        path = Path(words[0]).expanduser() / words[1] / "progress.json"
+        path = Path(words[0]).expanduser() / words[1] / _FILES[task.action]
         self._thread = threading.Thread(target=self._watch, args=(path, time.time()), daemon=True)
         self._thread.start()
+        if task.action == "qsmr_watch":
+            self._interrupt = signal.signal(signal.SIGINT, self._interrupted)
 
     def v2_runner_on_ok(self, result) -> None:
         self._stop()
@@ -82,7 +92,17 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_unreachable(self, result) -> None:
         self._stop()
 
+    def _interrupted(self, number, frame) -> None:
+        self._ended.set()
+        atexit.register(
+            print, "No longer waiting; workers and jobs go on. To wait again: ansible-playbook playbooks/watch.yml"
+        )
+        self._interrupt(number, frame)
+
     def _stop(self) -> None:
+        if self._interrupt:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._interrupt = None
         if self._thread:
             self._ended.set()
             self._thread.join()
@@ -93,7 +113,10 @@ class CallbackModule(CallbackBase):
         bar = sys.stdout.isatty() and not self._display.verbosity and "AWX_ISOLATED_DATA_DIR" not in os.environ
         pause = _SECONDS_BETWEEN_BARS if bar else self.get_option("seconds_between_lines")
         # The first look comes after a pause: short runs show nothing, and Ansible has forked the task by then.
+        begun = time.monotonic()
         while not self._ended.wait(pause):
+            if not bar:
+                pause = max(pause, min((time.monotonic() - begun) / 10, _MOST_SECONDS_BETWEEN_LINES))
             try:
                 progress = json.loads(path.read_text())
             except (OSError, ValueError):

@@ -12,9 +12,11 @@ description:
   - When a playbook imports others, each of them is a stage, and the time that each took is listed after the recap.
   - Text that a task left with M(ansible.builtin.set_stats) under C(qsmr_summary) follows it, as the last thing
     on the screen.
+  - A number left under C(qsmr_exit_code) is what ansible-playbook exits with, for endings that programs tell apart.
 author: qsmr-fleet developers
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -45,5 +47,9 @@ class CallbackModule(CallbackBase):
             for (stage, start), following in zip(self._stages, [*starts[1:], end], strict=True):
                 self._display.display(f"  {stage.replace('_', ' '):<16} {following - start:6.1f} s")
             self._display.display(f"  {'all':<16} {end - starts[0]:6.1f} s")
-        for text in (stats.custom.get("_run") or {}).get("qsmr_summary", []):
+        left = stats.custom.get("_run") or {}
+        for text in left.get("qsmr_summary", []):
             self._display.display(f"\n{text.rstrip()}")
+        if left.get("qsmr_exit_code"):
+            # No Exception, so that it goes all the way; the run has ended and cleans up on the way.
+            sys.exit(left["qsmr_exit_code"])

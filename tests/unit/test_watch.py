@@ -1,22 +1,37 @@
-"""Waiting for a project: when it is done, when it stalls, what is said meanwhile."""
+"""Waiting for a project: when it ends and why, what is said meanwhile."""
 
 from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from qsmr.errors import QsmrError
 from qsmr.jobapi import JobApiError
-from qsmr.watch import Tally, wait_until_done
+from qsmr.progress import bar_of, line_of
+from qsmr.status import read_host
+from qsmr.watch import Goal, Watch, explain_stall, parse_deadline
+
+NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 
 
 class Service:
     """A job service whose project goes through the given states, and stays in the last."""
 
-    def __init__(self, *states):
+    def __init__(self, *states, claimed=()):
         self.states = list(states)
+        self.claimed = claimed
+        self.now = {}
 
     def project(self, _name):
-        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return None if state is None else {"JobStates": state}
+        self.now = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return None if self.now is None else {"JobStates": self.now}
+
+    def each_job(self, _name, status=None, start=None):
+        if start:
+            return iter([{"Worker": worker, "Claimed": "2026-11-24T09:59:00"} for worker in self.claimed])
+        number = self.now.get((status or "").title(), 0)
+        return iter([{"Id": f"1:{n}", "Status": status, "Worker": "UWorker_a"} for n in range(number)])
 
 
 class Clock:
@@ -30,31 +45,123 @@ class Clock:
     def sleep(self, seconds):
         self.now += seconds
 
-
-def watch(service, **arguments):
-    clock, lines = Clock(), []
-    tally = wait_until_done(service, "demo", 600.0, lines.append, clock=clock, sleep=clock.sleep, **arguments)
-    return tally, lines
+    def utc(self):
+        return NOW + timedelta(seconds=self.now)
 
 
-def test_returns_when_nothing_is_open():
-    tally, _lines = watch(Service({"Available": 2}, {"Started": 1, "Claimed": 1}, {"Finished": 1, "Failed": 1}))
-    assert tally == Tally(finished=1, failed=1, running=0, available=0)
+def watch(service, **goal):
+    clock, views = Clock(), []
+    wait = Watch(service, "demo", Goal(**goal), views.append, clock=clock, sleep=clock.sleep, now=clock.utc)
+    return wait.wait(), views
+
+
+def test_ends_when_nothing_is_open():
+    ending, views = watch(Service({"Available": 2}, {"Started": 1, "Claimed": 1}, {"Finished": 1, "Failed": 1}))
+    assert (ending.how, ending.exit_code, len(views)) == ("done", 0, 2)
+    assert (ending.tally.finished, ending.tally.failed, ending.tally.total) == (1, 1, 2)
 
 
 def test_unknown_status_texts_count_as_running():
-    assert Tally.from_project({"JobStates": {"Halfway": 3, "Finished": 1}}).running == 3
+    ending, _views = watch(Service({"Halfway": 3, "Finished": 1}), stall_timeout=4)
+    assert ending.tally.running == 3
 
 
-def test_says_now_and_then_how_far_it_is():
-    states = [{"Available": 9 - n, "Finished": n} for n in range(10)]
-    _tally, lines = watch(Service(*states))
-    assert lines == ["5 of 9 jobs finished, 0 failed, 0 running, 4 waiting"]
+def test_a_job_that_was_given_back_is_not_done():
+    """Its status text still says Failed, and the sums of the service with it."""
+    service = Service({"Failed": 1, "Finished": 1})
+    service.project = lambda _name: {"JobStates": {"Failed": 1, "Finished": 1}, "NrJobsClaimed": 1}
+    service.each_job = lambda _name, **_query: iter(
+        [{"Id": "1:1", "Status": "Failed", "IsClaimed": False}, {"Id": "1:2", "Status": "Finished", "IsClaimed": True}]
+    )
+    ending, _views = watch(service, stall_timeout=10)
+    assert (ending.how, ending.tally.available) == ("no claims", 1)
 
 
-def test_stall_is_told_with_its_counts():
-    with pytest.raises(QsmrError, match=r"Nothing moved for 600 s: 0 of 2 jobs finished, .* 2 waiting"):
-        watch(Service({"Available": 2}))
+def test_share_is_enough_when_asked_for():
+    states = [{"Available": 10 - n, "Finished": n} for n in range(11)]
+    ending, _views = watch(Service(*states), share=0.5)
+    assert (ending.how, ending.exit_code, ending.tally.finished) == ("share", 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("states", "allowed", "how"),
+    [
+        ({"Failed": 15, "Finished": 5, "Available": 80}, 0.5, "failures"),
+        ({"Failed": 15, "Finished": 4, "Available": 81}, 0.5, "no claims"),  # too few to judge
+        ({"Failed": 3, "Finished": 1}, 0.5, "failures"),  # all there are
+        ({"Failed": 2, "Finished": 2}, 0.5, "done"),
+        ({"Failed": 1, "Finished": 100}, 0.0, "failures"),
+        ({"Finished": 100}, 0.0, "done"),
+    ],
+)
+def test_too_many_failures_end_the_wait_early(states, allowed, how):
+    ending, _views = watch(Service(states), max_failed_share=allowed)
+    assert ending.how == how
+    if how == "failures":
+        assert ending.exit_code == 10
+        assert "qsmr_max_failed_share" in ending.message
+
+
+def test_deadline_ends_the_wait():
+    states = [{"Available": 1000 - n, "Finished": n} for n in range(1000)]
+    ending, _views = watch(Service(*states), deadline=NOW + timedelta(seconds=60))
+    assert (ending.how, ending.exit_code, ending.tally.finished) == ("deadline", 11, 30)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90m", 5400), ("2h", 7200), ("1.5 d", 129600), ("2026-11-24T10:01", 60), ("2026-11-24T12:00+02:00", 0)],
+)
+def test_deadlines_are_times_or_durations(text, seconds):
+    assert parse_deadline(text, NOW) == NOW + timedelta(seconds=seconds)
+
+
+def test_wrong_settings_say_which():
+    with pytest.raises(QsmrError, match="qsmr_watch_deadline is soon"):
+        parse_deadline("soon", NOW)
+    with pytest.raises(QsmrError, match="qsmr_watch_share is 90"):
+        Goal(share=90)
+    with pytest.raises(QsmrError, match="qsmr_max_failed_share is -1"):
+        Goal(max_failed_share=-1)
+    assert parse_deadline(" ", NOW) is None
+
+
+def test_stall_tells_whether_jobs_are_held():
+    ending, _views = watch(Service({"Available": 2}))
+    assert (ending.how, ending.exit_code) == ("no claims", 13)
+    assert "0 of 2 jobs finished" in ending.message
+    ending, _views = watch(Service({"Available": 2, "Started": 1}))
+    assert (ending.how, ending.exit_code) == ("no ends", 14)
+    assert "UWorker_a (1)" in ending.message
+
+
+def host(name, **probe):
+    return read_host(name, probe)
+
+
+def worker(name, health="healthy", says="", state="running"):
+    return {"name": name, "worker": name, "state": state, "health": health, "health_output": says, "image": "i"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "how", "words"),
+    [
+        ([host("h1", containers=[]), host("h2", containers=[])], "no workers", "No worker runs on any of 2 hosts"),
+        ([host("h1", containers=[worker("a", state="exited")])], "no workers", "No worker runs"),
+        ([host("h1", unreachable=True, msg="no route")], "no workers", "1 of 1 hosts do not tell .* no route"),
+        ([host("h1", containers=[worker("a")])], "no claims", "1 workers run, and all say that they are well"),
+        (
+            [host("h1", containers=[worker("a", "unhealthy", "login refused")])],
+            "no claims",
+            r"h1 is unhealthy \(login refused\)",
+        ),
+        ([], "no claims", "Nothing moved"),
+    ],
+)
+def test_hosts_tell_why_nothing_moves(hosts, how, words):
+    found, message = explain_stall("no claims", "Nothing moved.", hosts)
+    assert found == how
+    assert re.search(words, message), message
 
 
 def test_unknown_project_says_what_to_do():
@@ -62,10 +169,31 @@ def test_unknown_project_says_what_to_do():
         watch(Service(None))
 
 
+def test_view_has_workers_pace_and_time_left():
+    """Six jobs a minute over the last minutes, so that 40 take 400 s."""
+    states = [{"Available": 60 - n // 5, "Finished": n // 5} for n in range(101)]
+    ending, views = watch(Service(*states, claimed=["UWorker_a", "UWorker_b"]), deadline=NOW + timedelta(seconds=199))
+    assert ending.how == "deadline"
+    view = views[-1]
+    assert view["workers"] == 2
+    assert 60 * view["rate"] == pytest.approx(6, rel=0.1)
+    assert view["eta_seconds"] == pytest.approx(400, rel=0.15)
+    assert line_of(view).startswith("demo: 19 of 60 jobs ended (31 %), 19 finished, 0 failed, 0 running")
+    assert line_of(view).endswith("left, 2 workers alive")
+
+
+def test_bar_shows_failures_and_no_rate_before_there_is_one():
+    _ending, views = watch(Service({"Available": 10, "Finished": 8, "Failed": 2}), stall_timeout=3)
+    assert bar_of(views[0], 200) == (
+        "[########xx..........] demo: 10 of 20 jobs ended (50 %), 8 finished, 2 failed, 0 running, no worker seen"
+    )
+
+
 class Restarting(Service):
     """Its second and third answers don't come."""
 
     asked = 0
+    status: int | None = None
 
     def project(self, name):
         self.asked += 1
@@ -73,20 +201,26 @@ class Restarting(Service):
             raise JobApiError("GET http://jobs/v4/demo: no answer (Connection refused)", self.status)
         return super().project(name)
 
-    status = None
-
 
 def test_wait_bears_a_service_that_restarts():
-    tally, lines = watch(Restarting({"Available": 1}, {"Finished": 1}))
-    assert tally.finished == 1
-    assert lines == ["GET http://jobs/v4/demo: no answer (Connection refused); still waiting"] * 2
+    ending, views = watch(Restarting({"Available": 1}, {"Finished": 1}))
+    assert ending.how == "done"
+    assert [line_of(view) for view in views[1:]] == [
+        "GET http://jobs/v4/demo: no answer (Connection refused); still waiting"
+    ] * 2
 
 
-def test_service_that_stays_away_or_refuses_ends_the_wait():
-    away = Restarting({"Available": 1})
-    away.asked = 1
-    with pytest.raises(JobApiError):  # never reached at all
-        watch(away)
+def test_service_that_was_never_there_or_stays_away_is_down():
+    never = Restarting({"Available": 1})
+    never.asked = 1
+    ending, views = watch(never)
+    assert (ending.how, ending.exit_code, views) == ("service down", 15, [])
+    away = Restarting({"Available": 1}, {"Available": 1})
+    ending, _views = watch(away, stall_timeout=1)
+    assert ending.how == "service down"
+
+
+def test_refusal_is_an_error_at_once():
     refusing = Restarting({"Available": 1})
     refusing.status = 403
     with pytest.raises(JobApiError):

@@ -1,4 +1,4 @@
-"""The progress of a run that adds jobs, in a file that is replaced atomically: what bars and lines are drawn from."""
+"""The progress of a run, in a file that is replaced atomically: what bars and lines are drawn from."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ class Progress:
 def line_of(progress: Mapping[str, Any]) -> str:
     """Progress in words: what a log wants now and then."""
     total, done = progress["total"], progress["done"]
+    if progress["phase"] == "watching":
+        return _line_of_watch(progress)
     if progress["phase"] != "adding":
         doing = {"reading": "reading the scan list", "asking": "asking the job service what it has"}
         return f"{progress['project']}: {doing.get(progress['phase'], 'checking that the jobs are there')}"
@@ -71,7 +73,24 @@ def bar_of(progress: Mapping[str, Any], columns: int) -> str:
     """Progress as a bar that fits into so many columns: what a terminal wants, redrawn in place."""
     width = 20
     full = width * progress["done"] // max(progress["total"], 1)
-    return f"[{'#' * full}{'.' * (width - full)}] {line_of(progress)}"[: max(columns - 1, 0)]
+    failed = min(-(-width * progress.get("failed", 0) // max(progress["total"], 1)), full)
+    return f"[{'#' * (full - failed)}{'x' * failed}{'.' * (width - full)}] {line_of(progress)}"[: max(columns - 1, 0)]
+
+
+def _line_of_watch(progress: Mapping[str, Any]) -> str:
+    """As qsmr.watch sees the project: rate in jobs a minute over the last minutes."""
+    total, done = progress["total"], progress["done"]
+    parts = [f"{progress['project']}: {done:,} of {total:,} jobs ended ({100 * done // max(total, 1)} %)"]
+    parts += [
+        f"{progress['finished']:,} finished",
+        f"{progress['failed']:,} failed",
+        f"{progress['running']:,} running",
+    ]
+    if progress["rate"]:
+        parts += [f"{60 * progress['rate']:,.1f}/min", f"{_clock(progress['eta_seconds'])} left"]
+    workers = progress["workers"]
+    parts.append(f"{workers} worker{'s' * (workers != 1)} alive" if workers else "no worker seen")
+    return f"{progress['trouble']}; still waiting" if progress["trouble"] else ", ".join(parts)
 
 
 def _clock(seconds: float) -> str:
