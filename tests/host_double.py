@@ -70,8 +70,14 @@ class HostDouble:
             return Result(0, json.dumps({"DockerRootDir": "/", "Architecture": self.architecture}))
         if words[0] == "ps":
             return Result(0, "\n".join(container["Id"] for container in self.containers))
+        if words[:2] == ("container", "inspect") and "--format" in words:
+            return Result(0, "\n".join(c["Image"] for c in self.containers if c["Id"] in words))
         if words[:2] == ("container", "inspect"):
             return Result(0, json.dumps([c for c in self.containers if c["Id"] in words]))
+        if words[:2] == ("image", "ls") and "--format" in words:
+            return Result(0, "\n".join(name.partition(":")[2] for name in self.images))
+        if words[:2] == ("image", "rm"):
+            self.images.pop(words[2])
         if words[:2] == ("image", "ls"):
             return Result(0, "\n".join(found["Id"] for found in self.images.values()))
         if words[:2] == ("image", "inspect"):

@@ -1,0 +1,68 @@
+"""How many workers fit a host, and what each of them may take of it.
+
+Runs on lab hosts: Python 3.9 and the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .errors import QsmrError
+
+# Compose reads it after the snapshot's own file: limits are the host's matter, a snapshot is the same everywhere.
+LIMITS_FILE = "limits.yml"
+GB = 1_000_000_000
+MOST_WORKERS = 1000
+# What Docker takes: at least 6 MB, with its own letters for binary units.
+MEMORY = re.compile(r"([0-9]+)([bkmg]?)", re.IGNORECASE)
+UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+LEAST_MEMORY = 6 * 1024**2
+COUNT = re.compile(r"([0-9]+)(?: per (?:([0-9]+(?:\.[0-9]+)?) )?(cores?|GB))?")
+
+
+def host_cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def host_memory() -> int:
+    """The memory of this machine in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def worker_count(text: str, cores: int, memory: int) -> int:
+    """The number of workers that ``qsmr_workers_per_host`` means on a host with these cores and bytes of memory.
+
+    "4"; "2 per core", "1 per 2 cores"; "1 per 4 GB" (of 10^9 bytes). A host that is too small for one gets one.
+    Raises QsmrError for anything else.
+    """
+    found = COUNT.fullmatch(" ".join(text.split()))
+    each = float(found[2] or 1) if found else 0.0
+    if not found or not each:
+        raise QsmrError(
+            f'qsmr_workers_per_host is "{text}": give a number ("4"), or one for the size of the host '
+            '("2 per core", "1 per 2 cores", "1 per 4 GB")'
+        )
+    number, unit = int(found[1]), found[3]
+    if unit and number:
+        number = max(1, int(number * (memory / GB if unit == "GB" else cores) / each))
+    if number > MOST_WORKERS:
+        raise QsmrError(f'qsmr_workers_per_host is "{text}", {number} on this host: {MOST_WORKERS} are the most')
+    return number
+
+
+def limits(cpus: str, memory: str) -> str:
+    """The Compose file that limits each worker to so many processors ("1.5") and so much memory ("4g").
+
+    Empty texts limit nothing. Raises QsmrError for what Docker would not take.
+    """
+    lines = ["# What each worker may take of this host: see qsmr_worker_cpus and qsmr_worker_memory.", 'version: "2.4"']
+    if not re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,2})?)?", cpus) or (cpus and not float(cpus)):
+        raise QsmrError(f'qsmr_worker_cpus is "{cpus}": give a number of processors, such as 2 or 0.5, or nothing')
+    found = MEMORY.fullmatch(memory)
+    if memory and (not found or int(found[1]) * UNITS[found[2].lower()] < LEAST_MEMORY):
+        raise QsmrError(f'qsmr_worker_memory is "{memory}": give it as Docker does, such as 512m or 4g, or nothing')
+    own = [f"    cpus: {cpus}"] * bool(cpus) + [f"    mem_limit: {memory.lower()}"] * bool(memory)
+    lines += ["services:", "  uworker:" if own else "  uworker: {}", *own]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,60 @@
+"""How many workers a host gets, and what they may take of it."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from qsmr.errors import QsmrError
+from qsmr.hostfit import host_cores, host_memory, limits, worker_count
+
+
+@pytest.mark.parametrize(
+    ("text", "cores", "gigabytes", "number"),
+    [
+        ("3", 1, 1, 3),
+        ("0", 8, 8, 0),
+        ("2 per core", 8, 16, 16),
+        ("1 per 2 cores", 8, 16, 4),
+        ("1 per 1.5 cores", 8, 16, 5),
+        ("1 per 4 GB", 8, 67.3, 16),
+        (" 3  per 10 GB ", 2, 31, 9),
+        ("1 per GB", 2, 2.9, 2),
+        ("1 per 8 cores", 4, 4, 1),
+        ("0 per core", 4, 4, 0),
+    ],
+)
+def test_number_of_workers(text, cores, gigabytes, number):
+    assert worker_count(text, cores, int(gigabytes * 1e9)) == number
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "many", "1 per", "1 per 0 cores", "1 per host", "2per core", "1001"])
+def test_what_is_no_number_of_workers_is_said_with_what_would_be(text):
+    with pytest.raises(QsmrError, match="^qsmr_workers_per_host is"):
+        worker_count(text, 4, 10**9)
+
+
+def test_this_machine_has_a_size():
+    assert host_cores() >= 1
+    assert host_memory() > 10**8
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "service"),
+    [
+        ("", "", {}),
+        ("2", "", {"cpus": 2}),
+        ("0.5", "512M", {"cpus": 0.5, "mem_limit": "512m"}),
+        ("", "4g", {"mem_limit": "4g"}),
+    ],
+)
+def test_limits_as_compose_reads_them(cpus, memory, service):
+    assert yaml.safe_load(limits(cpus, memory)) == {"version": "2.4", "services": {"uworker": service}}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "fault"),
+    [("0", "", "cpus"), ("two", "", "cpus"), ("-1", "", "cpus"), ("", "4 GB", "memory"), ("", "1m", "memory")],
+)
+def test_limits_that_docker_would_not_take(cpus, memory, fault):
+    with pytest.raises(QsmrError, match=f"^qsmr_worker_{fault} is"):
+        limits(cpus, memory)
