@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -9,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qsmr.resultindex import opened
+from qsmr.results import Outcome, bring_up_to_date
 
 REPOSITORY = Path(__file__).parents[1]
 PRODUCT = "O3 / 501 GHz / 20 to 50 km"
 Document = dict[str, Any]
+SNAPSHOT = "261124-0123456789"
+MANIFEST = {
+    "snapshot_id": SNAPSHOT,
+    "created": "2026-11-24T06:00:00Z",
+    "code": {"directory": "/home/ana/qsmr", "git_commit": "c0ffee", "git_dirty": False},
+    "image": {"name": "qsmr_snapshot_demo:1", "id": "sha256:1234"},
+    "base_image": {"name": "qsmr-fleet/worker", "id": "sha256:5678"},
+    "settings": {"QSMR_CONFIG": "q_std", "QSMR_INVEMODE": ""},
+}
 
 
 def made_up(
@@ -20,7 +32,7 @@ def made_up(
     *,
     freq_mode: int = 1,
     project: str = "demo",
-    snapshot: str = "261124-0123456789",
+    snapshot: str = SNAPSHOT,
     levels: int = 25,
     products: tuple[str, ...] = (PRODUCT,),
     factor: float = 1.0,
@@ -127,3 +139,32 @@ class Shelf:
         if isinstance(found, Exception):
             raise found
         return found
+
+
+class Project:
+    """A project whose services the test has in hand, and its results directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.snapshots = directory / "results", directory / "snapshots"
+        self.jobs, self.shelf = Jobs(), Shelf({})
+
+    def finish(self, *documents: dict, time: str = "2026-11-24T06:30:00") -> None:
+        for document in documents:
+            info = document["L2i"]
+            self.shelf.documents[info["ScanID"]] = document
+            self.jobs.end(info["ScanID"], time, freq_mode=info["FreqMode"])
+
+    def update(self, check_mode: bool = False) -> Outcome:
+        self.jobs.told, self.shelf.asked = 0, []
+        with opened(self.directory, check_mode=check_mode) as index:
+            return bring_up_to_date(
+                *(self.jobs, self.shelf, "demo", "demo", index, self.directory, self.snapshots), check_mode=check_mode
+            )
+
+    def summary(self) -> dict[int, dict[str, str]]:
+        with (self.directory / "summary.csv").open() as stream:
+            return {int(row["scan_id"]): row for row in csv.DictReader(stream)}
+
+    def files(self) -> dict[str, bytes]:
+        found = (path for path in self.directory.rglob("*") if path.is_file() and "index" not in path.name)
+        return {str(path.relative_to(self.directory)): path.read_bytes() for path in found}

@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
-from level2_documents import PRODUCT, Jobs, Shelf, made_up
-from qsmr import results as qsmr_results
+from level2_documents import MANIFEST, PRODUCT, SNAPSHOT, Project, made_up
 from qsmr.errors import QsmrError
 from qsmr.level2set import open_results, product_files
 from qsmr.odinapi import OdinAnswerError
 from qsmr.resultindex import opened
-from qsmr.results import bring_up_to_date, document_path, profile_table
-
-SNAPSHOT = "261124-0123456789"
-MANIFEST = {
-    "snapshot_id": SNAPSHOT,
-    "created": "2026-11-24T06:00:00Z",
-    "code": {"directory": "/home/ana/qsmr", "git_commit": "c0ffee", "git_dirty": False},
-    "image": {"name": "qsmr_snapshot_demo:1", "id": "sha256:1234"},
-    "base_image": {"name": "qsmr-fleet/worker", "id": "sha256:5678"},
-    "settings": {"QSMR_CONFIG": "q_std", "QSMR_INVEMODE": ""},
-}
-
-
-class Project:
-    """A project whose services the test has in hand, and its results directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.snapshots = directory / "results", directory / "snapshots"
-        self.jobs, self.shelf = Jobs(), Shelf({})
-
-    def finish(self, *documents: dict, time: str = "2026-11-24T06:30:00") -> None:
-        for document in documents:
-            info = document["L2i"]
-            self.shelf.documents[info["ScanID"]] = document
-            self.jobs.end(info["ScanID"], time, freq_mode=info["FreqMode"])
-
-    def update(self, check_mode: bool = False) -> qsmr_results.Outcome:
-        self.jobs.told, self.shelf.asked = 0, []
-        with opened(self.directory, check_mode=check_mode) as index:
-            return bring_up_to_date(
-                *(self.jobs, self.shelf, "demo", "demo", index, self.directory, self.snapshots), check_mode=check_mode
-            )
-
-    def summary(self) -> dict[int, dict[str, str]]:
-        with (self.directory / "summary.csv").open() as stream:
-            return {int(row["scan_id"]): row for row in csv.DictReader(stream)}
-
-    def files(self) -> dict[str, bytes]:
-        found = (path for path in self.directory.rglob("*") if path.is_file() and "index" not in path.name)
-        return {str(path.relative_to(self.directory)): path.read_bytes() for path in found}
+from qsmr.results import document_path, profile_table
 
 
 @pytest.fixture

@@ -109,9 +109,7 @@ def scan_key(text: str, index: ResultIndex) -> Key:
         )
     modes = [int(mode)] if mode else index.modes_of(int(scan))
     if len(modes) > 1:
-        raise QsmrError(
-            f"Scan {scan} was processed in several frequency modes: say which, as in -e scan={modes[0]}:{scan}"
-        )
+        raise QsmrError(f"Scan {scan} was processed in several modes: say which, as in -e scan={modes[0]}:{scan}")
     if not modes or not index.scan((modes[0], int(scan))):
         raise QsmrError(f"Scan {text} has no ended job here: run results.yml, or look with status.yml if it is done")
     return modes[0], int(scan)
