@@ -30,14 +30,24 @@ options:
     description: Directory on the host that holds C(<project>/releases) and C(<project>/current).
     type: path
     required: true
+  directory:
+    description:
+      - The snapshot's directory on the control node. From it the action plugin of this name fills O(snapshot), O(files)
+        and O(worker_env).
+    type: path
   snapshot:
-    description: Content of the snapshot's C(snapshot.json). Required if O(state=present).
+    description: Content of the snapshot's C(snapshot.json).
     type: dict
   files:
-    description: Content of the release's files that are no secret, by name. Required if O(state=present).
+    description: Content of the release's files that are no secret, by name.
     type: dict
   worker_env:
-    description: Content of the snapshot's C(worker.env). Required if O(state=present).
+    description: Content of the snapshot's C(worker.env).
+    type: str
+  release:
+    description:
+      - A release that is on the host already, to be run instead of a snapshot. One of the two is required if
+        O(state=present). V(before) means the one that the host ran before.
     type: str
   hostname:
     description: The host's part of the workers' names. Required if O(state=present).
@@ -50,6 +60,25 @@ options:
     description: Seconds until every worker must be healthy.
     type: int
     default: 120
+  min_healthy_time:
+    description: Seconds that every worker must stay healthy.
+    type: int
+    default: 0
+  revert:
+    description: Take the host back to what ran before if the release does not get healthy; it fails all the same.
+    type: bool
+    default: false
+  mark:
+    description:
+      - What a release that is healthy is marked as. V(stable) means that later ones are taken back to it, V(none) that
+        it has to prove itself yet, V(restored) that it is stable again and the one after it forgotten.
+    type: str
+    choices: [stable, none, restored]
+    default: stable
+  hold:
+    description: Only make sure that all is as it should be. A difference, or a worker that is not healthy, fails.
+    type: bool
+    default: false
   drain_timeout:
     description: Seconds that a worker which has to stop gets for its job at hand.
     type: int
@@ -96,11 +125,34 @@ release:
   description: Snapshot id that runs now; empty if none does.
   returned: always
   type: str
+reverted:
+  description: Whether the host is as it was before, after a failure.
+  returned: failure
+  type: bool
+check:
+  description: What is not healthy, in a line.
+  returned: failure
+  type: str
+log:
+  description: The last lines of the first worker that is not healthy.
+  returned: failure
+  type: list
+  elements: str
 workers:
   description: Condition of each worker's container, by name.
   returned: success
   type: dict
   sample: {"qsmr-demo-uworker-1": "healthy"}
+worker_names:
+  description: The names under which the workers claim jobs.
+  returned: success
+  type: list
+  elements: str
+gone:
+  description: Names of workers that were here and are no more. They can hold no job any longer.
+  returned: always
+  type: list
+  elements: str
 """
 
 from pathlib import Path
@@ -108,36 +160,38 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostimage import Wanted
-from ansible.module_utils.qsmr.hostworker import Desired, WorkerHost, compare
-from ansible.module_utils.qsmr.release import ENV_FILE, Releases
+from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
+from ansible.module_utils.qsmr.release import Releases
 
 
 def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     parameters = module.params
-    for name in ("count", "drain_timeout", "healthy_deadline"):
+    for name in ("count", "drain_timeout", "healthy_deadline", "min_healthy_time"):
         if parameters[name] < 0:
             raise QsmrError(f"{name} is {parameters[name]}: give 0 or more")
-    desired = Desired(
-        compose_project=parameters["compose_project"],
-        snapshot_id=parameters["snapshot"]["snapshot_id"],
-        image=Wanted.from_snapshot(parameters["snapshot"]),
-        files={**parameters["files"], ENV_FILE: parameters["worker_env"]},
-        hostname=parameters["hostname"],
-        count=parameters["count"],
-        drain_timeout=parameters["drain_timeout"],
-    )
+    desired = desired_of(host, parameters)
     found = host.find(desired)
     result["differences"] = compare(desired, found)
     result["changed"] = bool(result["differences"])
     result["diff"] = {"before": found.view(), "after": desired.view() if result["changed"] else found.view()}
     workers = found.containers
     if not module.check_mode:
-        if result["changed"]:
-            host.start(desired, found)
-        if result["changed"] or any(worker.condition != "healthy" for worker in workers):
-            workers = host.wait_healthy(desired, parameters["healthy_deadline"], result["release_before"])
+        fallback = host.fallback(desired, found, parameters["hold"]) if parameters["revert"] else None
+        try:
+            how = {name: parameters[name] for name in ("healthy_deadline", "min_healthy_time", "hold", "mark")}
+            workers = host.converge(desired, found, **how)
+        except QsmrError as error:
+            result["check"] = getattr(error, "check", str(error))
+            result["log"] = getattr(error, "log", [])
+            if not parameters["revert"]:
+                raise
+            outcome, result["reverted"] = host.take_back(found, fallback, parameters["healthy_deadline"])
+            raise QsmrError(f"{error}\n{outcome}") from None
+        finally:
+            left = {worker.worker for worker in host.containers()}
+            result["gone"] = sorted({worker.worker for worker in found.containers} - left)
     result["workers"] = {worker.name: worker.condition for worker in workers}
+    result["worker_names"] = [worker.worker for worker in workers]
 
 
 def absent(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
@@ -158,20 +212,28 @@ def main() -> None:
             "project": {"type": "str", "required": True},
             "compose_project": {"type": "str", "required": True},
             "host_dir": {"type": "path", "required": True},
+            "directory": {"type": "path"},
             "snapshot": {"type": "dict"},
+            "release": {"type": "str"},
             "files": {"type": "dict"},
             "worker_env": {"type": "str", "no_log": True},
             "hostname": {"type": "str"},
             "count": {"type": "int", "default": 1},
             "healthy_deadline": {"type": "int", "default": 120},
+            "min_healthy_time": {"type": "int", "default": 0},
+            "revert": {"type": "bool", "default": False},
+            "mark": {"type": "str", "choices": ["stable", "none", "restored"], "default": "stable"},
+            "hold": {"type": "bool", "default": False},
             "drain_timeout": {"type": "int", "default": 60},
         },
-        required_if=[("state", "present", ("snapshot", "files", "worker_env", "hostname"))],
+        required_if=[("state", "present", ("hostname",)), ("state", "present", ("snapshot", "release"), True)],
+        required_together=[("snapshot", "files", "worker_env")],
+        mutually_exclusive=[("snapshot", "release")],
         supports_check_mode=True,
     )
     releases = Releases(Path(module.params["host_dir"]), module.params["project"])
     host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
-    result = {"changed": False, "differences": [], "release_before": releases.current}
+    result = {"changed": False, "differences": [], "gone": [], "release_before": releases.current}
     try:
         (present if module.params["state"] == "present" else absent)(module, host, result)
     except QsmrError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from host_double import HostDouble, image, snapshot, state
 from qsmr.errors import QsmrError
 from qsmr.hostimage import Wanted
-from qsmr.hostworker import Desired, WorkerHost, compare
+from qsmr.hostworker import Desired, Sick, WorkerHost, compare
 from qsmr.release import Releases
 
 PASSWORD = "s3cret$pass"
@@ -14,7 +16,8 @@ PASSWORD = "s3cret$pass"
 
 def desired(snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1", drain=60):
     env = f"UWORKER_JOB_API_PASSWORD={password}\nQSMR_CONFIG=\nQSMR_SNAPSHOT_ID={snapshot_id}\n"
-    files = {"docker-compose.yml": compose, "worker.env": env}
+    manifest = snapshot(snapshot_id)
+    files = {"docker-compose.yml": compose, "worker.env": env, "snapshot.json": json.dumps(manifest)}
     return Desired("qsmr-demo", snapshot_id, Wanted.from_snapshot(snapshot(snapshot_id)), files, hostname, count, drain)
 
 
@@ -32,14 +35,11 @@ class Lab:
     def sleep(self, seconds):
         self.now += seconds
 
-    def converge(self, wanted, deadline=30.0):
+    def converge(self, wanted, deadline=30.0, settle=0.0, **how):
         """As the module does; returns the differences that there were."""
-        before = self.releases.current
         found = self.host.find(wanted)
         differences = compare(wanted, found)
-        if differences:
-            self.host.start(wanted, found)
-        self.host.wait_healthy(wanted, deadline, before)
+        self.host.converge(wanted, found, deadline, settle, **how)
         return differences
 
 
@@ -142,8 +142,7 @@ def test_sick_release_is_told_with_its_check_its_lines_and_what_ran_before(lab):
     with pytest.raises(QsmrError) as caught:
         lab.converge(desired("r2"))
     assert str(caught.value).splitlines() == [
-        "Release r2 is running but not healthy: 0 of 1 workers were healthy within 30 s; "
-        "r1, which ran before, is still on the host.",
+        "Release r2 is not healthy: 0 of 1 workers were healthy within 30 s.",
         "worker-2 is unhealthy, its check says: the check's words",
         "  log line",
     ]
@@ -193,3 +192,109 @@ def test_absent_leaves_nothing(lab):
     assert lab.double.containers == []
     assert not lab.releases.root.exists()
     assert [line for line in lab.double.commands if " stop " in line] == ["docker stop -t 75 id1 id2"]
+
+
+def test_worker_must_stay_healthy_and_a_restart_begins_anew(lab):
+    lab.double.condition = "starting"
+    moments = {5.0: ("healthy", "a"), 8.0: ("starting", "b"), 12.0: ("healthy", "b")}
+
+    def sleep(seconds):
+        lab.sleep(seconds)
+        for moment, (condition, started) in moments.items():
+            if lab.now >= moment:
+                lab.double.containers[0]["State"] = {**state(condition), "StartedAt": started}
+
+    lab.host.sleep = sleep
+    lab.converge(desired(), deadline=30.0, settle=10.0)
+    assert 22 <= lab.now < 26
+
+
+def test_worker_that_gets_healthy_at_the_last_moment_still_has_its_time(lab):
+    lab.double.condition = "starting"
+
+    def sleep(seconds):
+        lab.sleep(seconds)
+        if lab.now >= 29:
+            lab.double.containers[0]["State"] = state("healthy")
+
+    lab.host.sleep = sleep
+    lab.converge(desired(), deadline=30.0, settle=10.0)
+    assert lab.now >= 39
+
+
+def test_release_that_does_not_get_healthy_is_taken_back(lab):
+    lab.converge(desired())
+    found = lab.host.find(desired("r2"))
+    fallback = lab.host.fallback(desired("r2"), found)
+    lab.double.condition = "unhealthy"
+    with pytest.raises(Sick) as caught:
+        lab.converge(desired("r2"))
+    assert caught.value.check == "worker-2 is unhealthy, its check says: the check's words"
+    assert caught.value.log == ["log line"]
+    lab.double.condition = "healthy"
+    assert lab.host.take_back(found, fallback, 30) == ("The host is back on r1, which is healthy.", True)
+    assert [c["Config"]["Image"] for c in lab.double.containers] == ["qsmr_snapshot_demo:r1"]
+    assert (lab.releases.current, lab.releases.stable) == ("r1", "r1")
+
+
+def test_files_that_changed_within_a_release_are_taken_back(lab):
+    lab.converge(desired())
+    changed = desired(password="wrong")
+    found = lab.host.find(changed)
+    fallback = lab.host.fallback(changed, found)
+    lab.host.start(changed, found)
+    assert lab.host.take_back(found, fallback, 30)[1]
+    assert lab.converge(desired()) == []
+
+
+def test_first_release_of_a_host_is_stopped_when_it_does_not_get_healthy(lab):
+    found = lab.host.find(desired())
+    lab.host.start(desired(), found)
+    assert lab.host.take_back(found, lab.host.fallback(desired(), found), 30)[1]
+    assert lab.double.containers == []
+    assert lab.releases.current == ""
+
+
+def test_run_after_one_that_was_killed_while_a_release_had_to_prove_itself_takes_back_to_the_one_before(lab):
+    lab.converge(desired())
+    lab.converge(desired("r2"), mark="none")
+    found = lab.host.find(desired("r2"))
+    assert compare(desired("r2"), found) == ["stable release: r1 -> r2"]
+    assert lab.host.fallback(desired("r2"), found).snapshot_id == "r1"
+
+
+def test_release_that_turns_sick_after_it_proved_itself_is_taken_back_and_not_offered_again(lab):
+    lab.converge(desired())
+    lab.converge(desired("r2"))
+    lab.double.containers[0]["State"] = state("unhealthy")
+    found = lab.host.find(desired("r2"))
+    with pytest.raises(Sick, match="did not stay as it was: container worker-2: unhealthy"):
+        lab.converge(desired("r2"), hold=True)
+    assert lab.host.take_back(found, lab.host.fallback(desired("r2"), found, hold=True), 30)[1]
+    with pytest.raises(QsmrError, match="No release ran here before"):
+        lab.releases.rollback_target("before")
+
+
+def test_rollback_is_to_the_stable_release_before_and_goes_on_after_it_was_broken_off(lab):
+    lab.converge(desired())
+    lab.converge(desired("r2"))
+    assert lab.releases.rollback_target("before") == "r1"
+    lab.releases.switch("r1")
+    assert lab.releases.rollback_target("before") == "r1"
+    lab.releases.confirm("r1")
+    assert lab.releases.rollback_target("before") == "r2"
+
+
+def test_rollback_gives_up_a_switch_that_was_broken_off(lab):
+    for name in ("r1", "r2"):
+        lab.converge(desired(name))
+    lab.releases.write("r3", {"snapshot.json": "{}"})
+    lab.releases.switch("r3")
+    assert lab.releases.rollback_target("before") == "r2"
+
+
+def test_release_on_the_host_is_found_by_its_name_and_its_absence_is_told(lab):
+    lab.converge(desired())
+    assert lab.host.installed(desired("r2"), "r1").image.name == "qsmr_snapshot_demo:r1"
+    with pytest.raises(QsmrError, match="Release r9 is not on this host, which has r1"):
+        lab.host.installed(desired("r2"), "r9")

@@ -6,17 +6,18 @@ Python 3.9 and the standard library.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .dockercli import GRACE_KEY, HOSTNAME_KEY, RELEASE_KEY, Container, Docker, redact
 from .errors import QsmrError
 from .hostimage import Wanted
 from .hostpaths import why
-from .release import COMPOSE_FILE, ENV_FILE, Releases, parse_env
+from .release import COMPOSE_FILE, ENV_FILE, MANIFEST, Releases, parse_env
 
 SERVICE = "uworker"
 # A worker finishes its job at hand or gives it back; Docker kills it only when it has had time for both. Seconds.
@@ -25,6 +26,7 @@ GIVING_BACK = 15
 COMPOSE_TIMEOUT = 300.0
 LONGEST_PAUSE = 2.0
 LOG_LINES = 20
+NO_IMAGE = Wanted("", "", (), "")
 # Conditions that pass by themselves, or that are what we want.
 FINE = ("healthy", "starting")
 # Conditions that Compose leaves alone: only a restart helps.
@@ -55,9 +57,10 @@ class Desired:
 
 @dataclass(frozen=True)
 class Found:
-    """What is there. ``image_id`` is empty when the host lacks the image."""
+    """What is there. ``image_id`` is empty when the host lacks the image, ``stable`` when no release proved itself."""
 
     release: str
+    stable: str
     differing_files: Sequence[str]
     image_id: str
     containers: Sequence[Container]
@@ -73,8 +76,11 @@ class Found:
 
 def compare(desired: Desired, found: Found) -> list[str]:
     """The differences, one a line, without the values of the environment."""
-    sick = [f"container {c.name}: {c.condition}" for c in found.containers if c.condition not in FINE]
-    return compare_settings(desired, found) + sick
+    lines = compare_settings(desired, found)
+    lines += [f"container {c.name}: {c.condition}" for c in found.containers if c.condition not in FINE]
+    if found.release == desired.snapshot_id != found.stable:
+        lines.append(f"stable release: {found.stable or 'none'} -> {desired.snapshot_id}")
+    return lines
 
 
 def compare_settings(desired: Desired, found: Found) -> list[str]:
@@ -94,6 +100,33 @@ def compare_settings(desired: Desired, found: Found) -> list[str]:
     if len(found.containers) != desired.count:
         lines.append(f"workers: {len(found.containers)} -> {desired.count}")
     return lines
+
+
+def desired_of(host: WorkerHost, parameters: Mapping[str, Any]) -> Desired:
+    """What the parameters of a module ask for: a snapshot's content, or a release that is on the host."""
+    desired = Desired(
+        compose_project=parameters["compose_project"],
+        snapshot_id="",
+        image=NO_IMAGE,
+        files={},
+        hostname=parameters["hostname"],
+        count=parameters["count"],
+        drain_timeout=parameters["drain_timeout"],
+    )
+    snapshot = parameters["snapshot"]
+    if snapshot is None:
+        return host.installed(desired, host.releases.rollback_target(parameters["release"]))
+    files = {**parameters["files"], ENV_FILE: parameters["worker_env"]}
+    return replace(desired, snapshot_id=snapshot["snapshot_id"], image=Wanted.from_snapshot(snapshot), files=files)
+
+
+class Sick(QsmrError):
+    """Workers are not healthy. ``check`` is the first one's check in a line, ``log`` its last lines."""
+
+    def __init__(self, message: str, check: str, log: Sequence[str]) -> None:
+        super().__init__(message)
+        self.check = check
+        self.log = list(log)
 
 
 class WorkerHost:
@@ -122,15 +155,66 @@ class WorkerHost:
         image = self.docker.image(desired.image.name)
         return Found(
             release=self.releases.current,
+            stable=self.releases.stable,
             differing_files=self.releases.differing(desired.snapshot_id, desired.files),
             image_id=str(image["Id"]) if image and desired.image.is_(image) else "",
             containers=self.containers(),
         )
 
+    def installed(self, like: Desired, snapshot_id: str) -> Desired:
+        """A release that is on the host already, with everything else ``like`` this. Raises QsmrError if it is not."""
+        files = self.releases.read(snapshot_id)
+        try:
+            image = Wanted.from_snapshot(json.loads(files[MANIFEST]))
+        except (ValueError, LookupError, TypeError):
+            raise QsmrError(f"Release {snapshot_id} on this host has a damaged {MANIFEST}") from None
+        return replace(like, snapshot_id=snapshot_id, image=image, files=files)
+
+    def fallback(self, desired: Desired, found: Found, hold: bool = False) -> Desired | None:
+        """What to go back to if ``desired`` does not get healthy; None if there is nothing else.
+
+        That is the last release that proved itself, or this one as its files are before they change; with ``hold``,
+        when this one has just proved itself in the same rollout, the one before it.
+        """
+        if found.release == found.stable == desired.snapshot_id and not hold:
+            try:
+                return self.installed(desired, desired.snapshot_id) if found.differing_files else None
+            except QsmrError:
+                return None
+        before = self.releases.before(desired.snapshot_id)
+        return self.installed(desired, before) if before else None
+
+    def converge(
+        self,
+        desired: Desired,
+        found: Found,
+        healthy_deadline: float,
+        min_healthy_time: float = 0.0,
+        hold: bool = False,
+        mark: str = "stable",
+    ) -> Sequence[Container]:
+        """Have the host run what is desired, healthy, and mark it so, as the options of the module qsmr_worker say."""
+        differences = compare(desired, found)
+        running = [line for line in differences if not line.startswith("stable release")]
+        if running and hold:
+            check = "; ".join(running)
+            raise Sick(f"Release {desired.snapshot_id} did not stay as it was: {check}", check, self._log_of(found))
+        if running:
+            self.start(desired, found)
+        workers = found.containers
+        if differences or any(worker.condition != "healthy" for worker in workers):
+            workers = self.wait_healthy(desired, healthy_deadline, min_healthy_time)
+        if mark != "none" and self.releases.stable != desired.snapshot_id:
+            (self.releases.confirm if mark == "stable" else self.releases.restore)(desired.snapshot_id)
+        return workers
+
     def start(self, desired: Desired, found: Found) -> None:
         """Bring the host from ``found`` to ``desired``, short of waiting for health."""
         if not found.image_id:
             raise QsmrError(f"The host has no image {desired.image.name}: put the snapshot on it first (role push)")
+        if found.release not in ("", desired.snapshot_id) and not found.stable:
+            # Of a host that no rollout has seen yet: what runs is what to go back to.
+            self.releases.confirm(found.release)
         if found.differing_files:
             self.releases.write(desired.snapshot_id, {name: desired.files[name] for name in found.differing_files})
         self._compose_up(desired)
@@ -172,45 +256,82 @@ class WorkerHost:
                 f"(the host's workers run {', '.join(sorted(running)) or 'nothing'})"
             )
 
-    def wait_healthy(self, desired: Desired, deadline: float, before: str) -> list[Container]:
-        """Wait until every worker is healthy; running is not enough. ``before`` is the release that ran before.
+    def wait_healthy(self, desired: Desired, deadline: float, settle: float = 0.0) -> list[Container]:
+        """Wait until every worker is healthy, which is more than running, and stays so for ``settle`` seconds.
 
-        Raises QsmrError after ``deadline`` seconds, with each sick worker's health check and last lines.
+        Raises Sick if they are not healthy ``deadline`` seconds from now, with each one's check and last lines.
         """
         end = self.clock() + deadline
         pause = 0.1
+        since, known = 0.0, None
         while True:
             containers = self.containers()
             sick = [container for container in containers if container.condition != "healthy"]
-            if not sick and len(containers) == desired.count:
+            now = self.clock()
+            # A worker that was restarted in between has to prove itself anew.
+            runs = {container.id: container.started for container in containers}
+            if sick or len(containers) != desired.count:
+                known = None
+            elif runs != known:
+                since, known = now, runs
+            if known is not None and now - since >= settle:
                 return containers
-            if self.clock() >= end:
-                raise QsmrError(self._sick_message(desired, containers, sick, deadline, before))
-            self.sleep(min(pause, max(end - self.clock(), 0.01)))
+            if now >= end and (known is None or since > end):
+                raise self._sick(desired, containers, sick, deadline)
+            self.sleep(min(pause, max(end - now, since + settle - now, 0.01)))
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
-    def _sick_message(
-        self, desired: Desired, containers: Sequence[Container], sick: Sequence[Container], deadline: float, before: str
-    ) -> str:
+    def _sick(
+        self, desired: Desired, containers: Sequence[Container], sick: Sequence[Container], deadline: float
+    ) -> Sick:
         healthy = len(containers) - len(sick)
-        kept = f"; {before}, which ran before, is still on the host" if before not in ("", desired.snapshot_id) else ""
         lines = [
-            f"Release {desired.snapshot_id} is running but not healthy: {healthy} of {desired.count} workers were "
-            f"healthy within {deadline:.0f} s{kept}."
+            f"Release {desired.snapshot_id} is not healthy: {healthy} of {desired.count} workers were healthy "
+            f"within {deadline:.0f} s."
         ]
+        evidence = []
         for container in sick:
             said = redact(container.health_output, {**container.env, **desired.env})
             condition = "without a health check" if container.condition == "running" else container.condition
-            lines.append(f"{container.name} is {condition}" + (f", its check says: {said}" if said else ""))
-            lines += [f"  {line}" for line in self.docker.last_lines(container, LOG_LINES)]
-        return "\n".join(lines)
+            check = f"{container.name} is {condition}" + (f", its check says: {said}" if said else "")
+            log = self.docker.last_lines(container, LOG_LINES)
+            evidence.append((check, log))
+            lines += [check, *(f"  {line}" for line in log)]
+        return Sick("\n".join(lines), *(evidence[0] if evidence else (lines[0], [])))
 
-    def remove(self) -> None:
-        """Stop the workers, each after its job at hand or ``drain_timeout``, and remove them and all releases."""
+    def _log_of(self, found: Found) -> list[str]:
+        """The last lines of the first worker that is not healthy."""
+        sick = [container for container in found.containers if container.condition != "healthy"]
+        return self.docker.last_lines(sick[0], LOG_LINES) if sick else []
+
+    def take_back(self, found: Found, fallback: Desired | None, deadline: float) -> tuple[str, bool]:
+        """Undo a switch: what the host runs now, in a sentence, and whether that is as it was.
+
+        A host that had no release before runs none after it: a bad worker would go on to take jobs.
+        """
+        if fallback is None and (found.release or found.stable):
+            return "Nothing else ran here before: it is left as it is.", False
+        try:
+            if fallback is None:
+                self._stop_all()
+                self.releases.forget_current()
+                return "Its workers were stopped: no release ran here before.", True
+            self.start(fallback, self.find(fallback))
+            self.wait_healthy(fallback, deadline)
+            self.releases.restore(fallback.snapshot_id)
+        except QsmrError as error:
+            return f"Taking the host back failed, too: {error}", False
+        return f"The host is back on {fallback.snapshot_id}, which is healthy.", True
+
+    def _stop_all(self) -> None:
         ids = [container.id for container in self.containers()]
         if ids:
             self._let_end("Stopping the workers", "stop", *ids)
             self.docker.out("Removing the workers", "rm", *ids)
+
+    def remove(self) -> None:
+        """Stop the workers, each after its job at hand or ``drain_timeout``, and remove them and all releases."""
+        self._stop_all()
         label = f"label=com.docker.compose.project={self.compose_project}"
         networks = self.docker.out("Listing the networks", "network", "ls", "--quiet", "--filter", label).split()
         if networks:

@@ -1,7 +1,8 @@
 """Releases: a snapshot on a host, and which one runs there.
 
-``<host_dir>/<project>/releases/<snapshot id>/`` holds a release's files, ``<host_dir>/<project>/current`` points at the
-one that runs. Runs on lab hosts: Python 3.9 and the standard library.
+``<host_dir>/<project>/releases/<snapshot id>/`` holds a release's files. Three links beside ``releases`` point into it:
+``current`` at the release that runs, ``stable`` at the last one that was healthy for as long as a rollout asks, and
+``previous`` at the stable one before that. Runs on lab hosts: Python 3.9 and the standard library.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .hostpaths import why
 
 COMPOSE_FILE = "docker-compose.yml"
 ENV_FILE = "worker.env"
+MANIFEST = "snapshot.json"
 DIRECTORY_MODE = 0o750
 MODES = {ENV_FILE: 0o600}
 FILE_MODE = 0o640
@@ -48,10 +50,41 @@ class Releases:
     @property
     def current(self) -> str:
         """The snapshot id of the release that runs; empty if none was started."""
+        return self._pointed_at("current")
+
+    @property
+    def stable(self) -> str:
+        """The snapshot id of the last release that proved itself; empty if none did."""
+        return self._pointed_at("stable")
+
+    @property
+    def previous(self) -> str:
+        """The snapshot id of the stable release before ``stable``; empty if there was none."""
+        return self._pointed_at("previous")
+
+    def _pointed_at(self, link: str) -> str:
         try:
-            return self.link.readlink().name if self.link.is_symlink() else ""
+            return (self.root / link).readlink().name if (self.root / link).is_symlink() else ""
         except OSError:
             return ""
+
+    def before(self, snapshot_id: str) -> str:
+        """The release to go back to from this one: the last that proved itself and is still here; empty if none is."""
+        known = (self.stable or self.current, self.previous)
+        return next((name for name in known if name not in ("", snapshot_id) and self.directory(name).is_dir()), "")
+
+    def rollback_target(self, name: str) -> str:
+        """The release that a rollback means by a name; "before" is the one that ran before. Raises QsmrError.
+
+        Where a switch was broken off, which leaves ``current`` at what is not stable, "before" gives it up; and a
+        rollback that was broken off itself goes on to the same end.
+        """
+        if name == "before":
+            unproven = self.stable and self.current not in (self.stable, self.previous)
+            name = self.stable if unproven else self.previous
+        if not name or name == self.current == self.stable == self.previous:
+            raise QsmrError("No release ran here before the one that runs: give qsmr_release")
+        return name
 
     def ids(self) -> list[str]:
         """The snapshot ids of all releases that are here, oldest first."""
@@ -72,6 +105,17 @@ class Releases:
         except (OSError, UnicodeDecodeError):
             return False
 
+    def read(self, snapshot_id: str) -> dict[str, str]:
+        """The content of a release's files by name. Raises QsmrError if it is not here, or not whole."""
+        names = (COMPOSE_FILE, ENV_FILE, MANIFEST)
+        try:
+            return {name: (self.directory(snapshot_id) / name).read_text(encoding="utf-8") for name in names}
+        except FileNotFoundError:
+            there = ", ".join(self.ids()) or "none"
+            raise QsmrError(f"Release {snapshot_id} is not on this host, which has {there}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise QsmrError(f"Release {snapshot_id} cannot be read: {error}") from None
+
     def write(self, snapshot_id: str, files: Mapping[str, str]) -> None:
         """Write a release's files. One that changes is not current until Compose has taken it up, see ``switch``."""
         directory = self.directory(snapshot_id)
@@ -87,10 +131,27 @@ class Releases:
 
     def switch(self, snapshot_id: str) -> None:
         """Let ``current`` point at a release, in one step."""
-        new = self.root / ".current.new"
+        self._point("current", snapshot_id)
+
+    def confirm(self, snapshot_id: str) -> None:
+        """Let ``stable`` point at a release that proved itself. If it is killed in between, a repetition is right."""
+        if self.stable not in ("", snapshot_id):
+            self._point("previous", self.stable)
+        self._point("stable", snapshot_id)
+
+    def restore(self, snapshot_id: str) -> None:
+        """Let ``stable`` point at a release that is back, as if the one after it had never been."""
+        self._point("stable", snapshot_id)
+
+    def forget_current(self) -> None:
+        """Nothing runs any more."""
+        self.link.unlink(missing_ok=True)
+
+    def _point(self, name: str, snapshot_id: str) -> None:
+        new = self.root / f".{name}.new"
         try:
             new.unlink(missing_ok=True)
             new.symlink_to(Path("releases") / snapshot_id)
-            new.replace(self.link)
+            new.replace(self.root / name)
         except OSError as error:
-            raise QsmrError(f"{self.link} cannot be switched to {snapshot_id}: {why(error)}") from None
+            raise QsmrError(f"{self.root / name} cannot be switched to {snapshot_id}: {why(error)}") from None

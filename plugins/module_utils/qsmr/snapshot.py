@@ -87,6 +87,16 @@ def read_snapshot(directory: Path) -> Snapshot:
     return Snapshot(directory, manifest)
 
 
+def release_of(directory: Path) -> dict[str, Any]:
+    """What a host needs of a snapshot to run it, as parameters of the module qsmr_worker. ``worker_env`` is secret."""
+    try:
+        texts = {name: (directory / name).read_text(encoding="utf-8") for name in (COMPOSE_FILE, MANIFEST, ENV_FILE)}
+    except OSError as error:
+        raise QsmrError(f"{directory} cannot be read: {error.strerror}") from None
+    worker_env = texts.pop(ENV_FILE)
+    return {"snapshot": json.loads(texts[MANIFEST]), "files": texts, "worker_env": worker_env}
+
+
 def find_snapshots(directory: Path) -> tuple[list[Snapshot], list[str]]:
     """All whole snapshots in ``directory``, newest first, and a line for each that is not whole."""
     found: list[Snapshot] = []
