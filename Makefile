@@ -24,7 +24,8 @@ demo-clean: .venv/run.done ## Remove everything that the demo made: hosts, servi
 	@$(BIN)/ansible-playbook playbooks/demo_clean.yml
 
 test: lint setup .venv/system.done ## Run the linters and every test
-	@$(PYTEST) tests
+	@$(PYTEST) --numprocesses auto --maxprocesses 4 --ignore tests/integration tests
+	@$(PYTEST) tests/integration
 
 test-unit: .venv/system.done ## Run the tests that need no service and no Docker
 	@$(PYTEST) tests/unit
