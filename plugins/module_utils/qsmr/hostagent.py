@@ -1,0 +1,535 @@
+"""A host's side of a push: takes blobs from the control node and from other hosts, chunk by chunk, and verifies them.
+
+Runs on lab hosts as source that comes through the SSH session (Python 3.9, standard library): nothing is installed, and
+it ends with the session. A blob is ``<staging>/<sha256>.part`` until all of it is verified, then
+``<staging>/<sha256>``. What an earlier run left is taken up again: its content tells which chunks are there.
+
+Sets of chunks are integers, one bit for each chunk: the control node numbers the chunks of all blobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import random
+import ssl
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK = 256 * 1024  # bytes; a chunk is small enough to be passed on while the next one arrives
+GREETING = b"qsmr-push 1\n"  # what a shell's start files print comes before it
+LINE_LIMIT = 1 << 20  # bytes of a frame's header: room for a set of four million chunks
+PAYLOAD_LIMIT = 1 << 28
+
+BEAT = 1.0  # seconds between signs of life
+SILENCE = 60.0  # without one from the control node for so long, the agent ends: nothing stays listening
+LOCK_PATIENCE = 70.0  # seconds: an agent of a run that was cut off is gone by then
+DIAL_PATIENCE = 3.0  # seconds until a host counts as out of reach
+ASK_PATIENCE = 3.0  # seconds until a chunk is asked of another host
+PEER_SILENCE = 15.0  # seconds until a host that owes chunks is given up
+PEER_WINDOW = 4  # chunks that one host is asked for at a time
+
+# What goes wrong when the other side is gone, or does not keep to the protocol.
+LOST = (OSError, EOFError, ValueError, LookupError, TypeError, asyncio.TimeoutError)
+
+
+class Channel:
+    """Frames between two programs: a line of JSON, then as many bytes as its ``size`` says."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int = PAYLOAD_LIMIT) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._limit = limit
+        self.heard = time.monotonic()
+
+    async def receive(self) -> tuple[dict[str, Any], bytes]:
+        """The next frame; one of LOST when there is none or it is out of form."""
+        line = await self._reader.readline()
+        if not line:
+            raise EOFError
+        header: dict[str, Any] = json.loads(line)
+        size = int(header.get("size", 0))
+        if not 0 <= size <= self._limit:
+            raise ValueError(size)
+        payload = await self._reader.readexactly(size) if size else b""
+        self.heard = time.monotonic()
+        return header, payload
+
+    def send(self, kind: str, payload: bytes = b"", **values: Any) -> None:
+        if self._writer.is_closing():
+            return
+        header = {"kind": kind, **values, **({"size": len(payload)} if payload else {})}
+        self._writer.write(json.dumps(header).encode() + b"\n" + payload)
+
+    async def drain(self) -> None:
+        """Wait until the other side has taken most of what was sent."""
+        await self._writer.drain()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Pace:
+    """How many chunks may be under way to here: as many as arrive in two seconds, so that slow links queue few."""
+
+    SECONDS = 2.0
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+        self._arrivals: deque[float] = deque(maxlen=most)
+
+    def arrived(self) -> None:
+        self._arrivals.append(time.monotonic())
+
+    @property
+    def limit(self) -> int:
+        since = time.monotonic() - self.SECONDS
+        while self._arrivals and self._arrivals[0] < since:
+            self._arrivals.popleft()
+        return max(self._least, min(len(self._arrivals) + 1, self._most))
+
+
+def lowest(chunks: int) -> int:
+    """The first chunk of a set that is not empty."""
+    return (chunks & -chunks).bit_length() - 1
+
+
+class Part:
+    """A blob on its way into the staging directory. Its methods block: they are called in threads."""
+
+    def __init__(self, staging: Path, sha256: str, size: int, first: int, digests: bytes) -> None:
+        self.final = staging / sha256
+        self.part = staging / f"{sha256}.part"
+        self.sha256 = sha256
+        self.size = size
+        self.first = first
+        self.count = len(digests) // 32
+        self.chunks = ((1 << self.count) - 1) << first
+        self.is_settled = False
+        self.is_followed = False
+        self._digests = digests
+        self._file = -1
+        self._whole = hashlib.sha256()
+        self._hashed = 0
+
+    def open(self) -> int:
+        """The chunks that are there already."""
+        with contextlib.suppress(FileNotFoundError):
+            self._file = os.open(self.final, os.O_RDONLY)
+            held = self._scan()
+            if held == self.chunks and os.fstat(self._file).st_size == self.size:
+                self.is_settled = True
+                return held
+            os.close(self._file)
+            self.final.replace(self.part)  # damaged at rest
+        self._file = self._open_alone()
+        os.ftruncate(self._file, self.size)
+        held = self._scan()
+        disk = os.fstatvfs(self._file)
+        missing = self.size - CHUNK * bin(held).count("1")
+        if missing > disk.f_bavail * disk.f_frsize:
+            free = disk.f_bavail * disk.f_frsize / 1e6
+            raise OSError(28, f"{missing / 1e6:,.0f} MB are to come, {free:,.0f} MB are free", str(self.part))
+        return held
+
+    def _open_alone(self) -> int:
+        """The partial file, once no other push writes to it."""
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            file = os.open(self.part, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self.part.exists() and os.path.samestat(os.fstat(file), self.part.stat()):
+                    return file
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OSError(11, "another push is writing it: wait for its end", str(self.part)) from None
+                time.sleep(0.2)
+            os.close(file)
+
+    def _scan(self) -> int:
+        held = 0
+        for index in self._written():
+            if self._is_right(index, self.read(index)):
+                held |= 1 << self.first + index
+        return held
+
+    def _written(self) -> Iterator[int]:
+        """The chunks of which something has ever been written: what is left out in a sparse file is not read."""
+        index = 0
+        while index < self.count:
+            try:
+                index = os.lseek(self._file, index * CHUNK, os.SEEK_DATA) // CHUNK
+            except OSError:
+                return  # nothing but a hole up to the end
+            if index < self.count:
+                yield index
+            index += 1
+
+    def _is_right(self, index: int, data: bytes) -> bool:
+        return hashlib.sha256(data).digest() == self._digests[32 * index : 32 * (index + 1)]
+
+    def read(self, index: int) -> bytes:
+        return os.pread(self._file, CHUNK, index * CHUNK)
+
+    def put(self, index: int, data: bytes) -> bool:
+        """Write a chunk if it is what it should be."""
+        if not self._is_right(index, data):
+            return False
+        written = 0
+        while written < len(data):  # a disk that is almost full takes a part
+            written += os.pwrite(self._file, data[written:], index * CHUNK + written)
+        return True
+
+    def follow(self, held: int) -> bool:
+        """Read what there is from the start, chunk after chunk, and give the blob its name at the end.
+
+        False if the file as a whole is not what was verified when it was written.
+        """
+        while self._hashed < self.count and held >> self.first + self._hashed & 1:
+            self._whole.update(self.read(self._hashed))
+            self._hashed += 1
+        if self._hashed < self.count or self.is_settled:
+            return True
+        if self._whole.hexdigest() != self.sha256:
+            self._whole, self._hashed = hashlib.sha256(), 0
+            return False
+        os.fsync(self._file)
+        self.part.rename(self.final)
+        directory = os.open(self.final.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+        self.is_settled = True
+        return True
+
+    def recheck(self) -> int:
+        return self._scan()
+
+
+class Peer:
+    """Another host of this push, and what passes between it and here."""
+
+    def __init__(self, index: int, channel: Channel) -> None:
+        self.index = index
+        self.channel = channel
+        self.held = 0
+        self.asked: set[int] = set()
+        self.requests: asyncio.Queue[int] = asyncio.Queue()
+
+
+class Agent:
+    """What runs on the host for the time of a push."""
+
+    def __init__(self, control: Channel) -> None:
+        self._control = control
+        self._index = -1
+        self._staging = Path()
+        self._parts: list[Part] = []
+        self._held = 0
+        self._peers: dict[int, Peer] = {}
+        self._banned: set[int] = set()
+        self._asked: dict[int, float] = {}  # chunks asked of peers, and when
+        self._pace = Pace(PEER_WINDOW, 64)
+        self._rounds = 0
+        self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until the control node says that it is over, or is gone."""
+        self._spawn(self._beat())
+        self._spawn(self._listen_to_control())
+        await self._ended.wait()
+        with contextlib.suppress(*LOST):
+            await asyncio.wait_for(self._control.drain(), 5)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A fault of this host's own (its disk, mostly) ends the agent, and the user reads why."""
+        try:
+            await work
+        except OSError as error:
+            self._fault(f"{error.filename or self._staging}: {error.strerror or error}")
+        except Exception as error:
+            self._fault(f"{type(error).__name__}: {error}")
+
+    def _fault(self, text: str) -> None:
+        self._control.send("fault", text=text)
+        self._ended.set()
+
+    @staticmethod
+    async def _in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+    # The control node
+
+    async def _listen_to_control(self) -> None:
+        while not self._ended.is_set():
+            try:
+                frame, payload = await self._control.receive()
+            except LOST:
+                self._ended.set()
+                return
+            kind = frame["kind"]
+            if kind == "start":
+                await self._start(frame, payload)
+            elif kind == "blob":
+                part = Part(self._staging, frame["sha256"], frame["length"], frame["first"], payload)
+                self._spawn(self._open(part))
+            elif kind == "chunk":
+                await self._take(frame["n"], payload, None)
+            elif kind == "dial":
+                self._spawn(self._dial(frame["peer"], frame["address"], frame["port"]))
+            elif kind == "ban":
+                self._ban(frame["peer"])
+            elif kind == "end":
+                self._ended.set()
+
+    async def _start(self, frame: dict[str, Any], credential: bytes) -> None:
+        self._index = frame["index"]
+        self._staging = Path(frame["staging"])
+        await self._in_thread(_make_directory, self._staging)
+        address, port = "", 0
+        if credential:
+            self._tls = await self._in_thread(_tls_contexts, credential, self._staging)
+            address = _own_address()
+            with contextlib.suppress(OSError):
+                server = await asyncio.start_server(
+                    self._accept, address or None, 0, ssl=self._tls[0], ssl_handshake_timeout=5, limit=LINE_LIMIT
+                )
+                port = server.sockets[0].getsockname()[1]
+        self._control.send("ready", address=address, port=port)
+
+    async def _open(self, part: Part) -> None:
+        held = await self._in_thread(part.open)
+        self._parts.append(part)
+        self._held |= held
+        self._control.send("holds", first=part.first, count=part.count, chunks=hex(held))
+        for peer in self._peers.values():
+            peer.channel.send("holds", chunks=hex(self._held))
+        self._follow_soon(part)
+        self._ask()
+
+    async def _take(self, n: int, data: bytes, peer: Peer | None) -> None:
+        """A chunk that has arrived."""
+        part = self._part_of(n)
+        if part is None:
+            return
+        is_right = await self._in_thread(part.put, n - part.first, data)
+        if not is_right:
+            if peer is None:
+                self._control.send("bad", n=n)
+            else:
+                self._control.send("liar", peer=peer.index, n=n)
+                self._ban(peer.index)
+            return
+        self._asked.pop(n, None)
+        is_new = not self._held >> n & 1
+        self._held |= 1 << n
+        self._control.send("got", n=n, peer=None if peer is None else peer.index)
+        if is_new:
+            for other in self._peers.values():
+                other.channel.send("have", n=n)
+            self._follow_soon(part)
+
+    def _follow_soon(self, part: Part) -> None:
+        if not part.is_followed:
+            part.is_followed = True
+            self._spawn(self._follow(part))
+
+    async def _follow(self, part: Part) -> None:
+        before = -1
+        while not part.is_settled and before != self._held:
+            before = self._held
+            if not await self._in_thread(part.follow, before):
+                await self._recheck(part)
+        part.is_followed = False
+        if part.is_settled:
+            self._control.send("done", sha256=part.sha256)
+
+    async def _recheck(self, part: Part) -> None:
+        """Chunks that were right when they were written, and are not any more, are fetched again, twice at most."""
+        right = await self._in_thread(part.recheck)
+        self._rounds += 1
+        if right == part.chunks or self._rounds > 2:
+            raise OSError(5, "it does not keep what is written to it: check this disk", str(part.part))
+        self._held = self._held & ~part.chunks | right
+        self._control.send("holds", first=part.first, count=part.count, chunks=hex(right))
+
+    def _part_of(self, n: int) -> Part | None:
+        return next((part for part in self._parts if part.first <= n < part.first + part.count), None)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            now = time.monotonic()
+            if now - self._control.heard > SILENCE:
+                self._ended.set()
+            self._control.send("beat")
+            for n in [n for n, since in self._asked.items() if now - since > ASK_PATIENCE]:
+                del self._asked[n]
+            for peer in [peer for peer in self._peers.values() if peer.asked]:
+                if now - peer.channel.heard > PEER_SILENCE:
+                    peer.channel.close()
+            self._ask()
+
+    # Other hosts
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._talk(Channel(reader, writer, CHUNK))
+
+    async def _dial(self, index: int, address: str, port: int) -> None:
+        if self._tls is None or index in self._banned:
+            return
+        try:
+            dialled = asyncio.open_connection(address, port, ssl=self._tls[1], limit=LINE_LIMIT)
+            reader, writer = await asyncio.wait_for(dialled, DIAL_PATIENCE)
+        except LOST:
+            self._control.send("link", peer=index, up=False)
+            return
+        await self._talk(Channel(reader, writer, CHUNK))
+
+    async def _talk(self, channel: Channel) -> None:
+        """Trade chunks with a host, from the first frame to the end of the connection."""
+        channel.send("peer", index=self._index)
+        channel.send("holds", chunks=hex(self._held))
+        try:
+            hello, _nothing = await asyncio.wait_for(channel.receive(), DIAL_PATIENCE)
+            peer = Peer(int(hello["index"]), channel)
+        except LOST:
+            channel.close()
+            return
+        if peer.index in self._peers or peer.index in self._banned:
+            channel.close()
+            return
+        self._peers[peer.index] = peer
+        self._control.send("link", peer=peer.index, up=True)
+        uploads = asyncio.ensure_future(self._upload(peer))
+        try:
+            while True:
+                frame, payload = await channel.receive()
+                await self._heed(peer, frame, payload)
+        except LOST:
+            pass
+        finally:
+            uploads.cancel()
+            channel.close()
+            del self._peers[peer.index]
+            for n in peer.asked:
+                self._asked.pop(n, None)
+            self._control.send("link", peer=peer.index, up=False)
+            self._ask()
+
+    async def _heed(self, peer: Peer, frame: dict[str, Any], payload: bytes) -> None:
+        kind, n = frame["kind"], int(frame.get("n", 0))
+        if kind == "holds":
+            peer.held = int(frame["chunks"], 16)
+            self._ask()
+        elif kind == "have":
+            peer.held |= 1 << n
+            self._ask()
+        elif kind == "get":
+            peer.requests.put_nowait(n)
+        elif kind == "chunk":
+            peer.asked.discard(n)
+            self._pace.arrived()
+            self._spawn(self._take(n, payload, peer))
+            self._ask()
+
+    async def _upload(self, peer: Peer) -> None:
+        while True:
+            n = await peer.requests.get()
+            part = self._part_of(n)
+            if part is not None and self._held >> n & 1:
+                peer.channel.send("chunk", await self._in_thread(part.read, n - part.first), n=n)
+                with contextlib.suppress(*LOST):
+                    await peer.channel.drain()
+
+    def _ask(self) -> None:
+        """Ask peers for what they hold and nobody has been asked for, at random, so that they hold different things."""
+        missing = sum(part.chunks for part in self._parts) & ~self._held
+        if not missing:
+            return
+        for n in self._asked:
+            missing &= ~(1 << n)
+        limit = self._pace.limit
+        for peer in random.sample(list(self._peers.values()), len(self._peers)):
+            choice = peer.held & missing
+            for n in peer.asked:
+                choice &= ~(1 << n)
+            while choice and len(peer.asked) < PEER_WINDOW and len(self._asked) < limit:
+                start = random.randrange(choice.bit_length())  # noqa: S311 nothing secret
+                n = lowest(choice >> start << start or choice)
+                peer.asked.add(n)
+                self._asked[n] = time.monotonic()
+                peer.channel.send("get", n=n)
+                choice &= ~(1 << n)
+                missing &= ~(1 << n)
+
+    def _ban(self, index: int) -> None:
+        self._banned.add(index)
+        if index in self._peers:
+            self._peers[index].channel.close()
+
+
+def _make_directory(staging: Path) -> None:
+    staging.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def _own_address() -> str:
+    """The address that the control node reaches this host by; empty if it cannot be told.
+
+    sudo hides it from the environment, but not from that of the processes which lead to it.
+    """
+    pid = os.getpid()
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        while pid > 1:
+            for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                if entry.startswith(b"SSH_CONNECTION="):
+                    return entry.split()[2].decode()
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return ""
+
+
+def _tls_contexts(credential: bytes, staging: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Both ends show the certificate of this push, and take no other: its key comes by SSH and is in no named file."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    with tempfile.TemporaryFile(dir=staging) as file:
+        file.write(credential)
+        file.flush()
+        for context in (server, client):
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+            context.load_verify_locations(f"/proc/self/fd/{file.fileno()}")
+    return server, client
+
+
+async def serve() -> None:
+    """Be the agent, on standard input and output."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=LINE_LIMIT)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    writer.write(GREETING)
+    await Agent(Channel(reader, writer)).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())
