@@ -25,9 +25,6 @@ options:
     default: present
   project:
     description: Project of the job service that the workers work for.
-    type: str
-    required: true
-    default: ""
   code_dir:
     description: Directory of the code. Needed unless O(source) is given.
     type: path

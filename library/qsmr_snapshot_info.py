@@ -50,7 +50,7 @@ RETURN = r"""
 directory:
   description: The snapshot's directory; empty in check mode if there is none yet.
   returned: success
-  type: path
+  type: str
 manifest:
   description: Content of its C(snapshot.json).
   returned: success

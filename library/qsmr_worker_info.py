@@ -72,7 +72,7 @@ containers:
     health_output: {type: str, description: What the last health check printed.}
     image: {type: str, description: Name of the image that it was made from.}
     release: {type: str, description: Snapshot id that it runs.}
-    started: {type: str, description: When it was started (UTC, ISO 8601).}
+    started: {type: str, description: "When it was started (UTC, ISO 8601)."}
     worker: {type: str, description: The name under which it claims jobs.}
     log: {type: list, elements: str, description: Its last log lines.}
 disk_free:

@@ -15,7 +15,8 @@ AGE_CLAIMS = """
 import sqlite3, sys
 with sqlite3.connect("/var/lib/jobservice/jobservice.sqlite", timeout=30) as sql:
     project = sql.execute("SELECT id FROM projects WHERE project = ?", sys.argv[1:]).fetchone()
-    sql.execute("UPDATE jobs SET claimed_at = datetime(claimed_at, '-1 hour') WHERE claimed AND project_id = ?", project)
+    aged = "UPDATE jobs SET claimed_at = datetime(claimed_at, '-1 hour') WHERE claimed AND project_id = ?"
+    sql.execute(aged, project)
 """
 
 
