@@ -233,7 +233,7 @@ figure { margin: 0; break-inside: avoid; max-width: 38rem; }
 figure.wide { grid-column: 1 / -1; max-width: none; }
 figure svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; margin: 0.8rem 0; }
-table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
 caption { text-align: left; padding: 0 0 0.3rem; }
 th, td { padding: 0.3rem 1.1rem 0.3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; white-space: nowrap; }
@@ -244,7 +244,8 @@ pre { background: var(--panel); border: 1px solid var(--line); border-radius: 0.
 details { margin: 0.4rem 0; }
 summary { cursor: pointer; }
 footer { margin-top: 3rem; padding-top: 0.6rem; border-top: 1px solid var(--line); }
-@media (max-width: 32rem) { .facts { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.4rem; } }
+@media (max-width: 32rem) { .facts { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.4rem; }
+  figure.wide { overflow-x: auto; } figure.wide svg { width: 44rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   a { color: inherit; } .scroll { overflow: visible; } h2, h3 { break-after: avoid; } tr { break-inside: avoid; } }
 """
