@@ -121,12 +121,25 @@ picture:
     failures:
       type: list
       elements: dict
-      description: The most frequent lines in the output of failed jobs, up to five.
+      description: Why jobs failed, by the lines of their output that tell; the most frequent causes, up to five.
       contains:
-        line: {type: str, description: The line. The query of an URL in it is left out.}
-        count: {type: int, description: Jobs that have it.}
+        line: {type: str, description: The line of one of them. The query of an URL in it is left out.}
+        template: {type: str, description: "What such lines have in common: numbers, ids, paths and times are masked."}
+        count: {type: int, description: Jobs that failed so.}
         jobs: {type: list, elements: str, description: Ids of some of them.}
+        hosts: {type: dict, description: How many of them failed on each host.}
         output: {type: str, description: URL of the whole output of the first one.}
+    failures_read: {type: int, description: "Failed jobs whose output was looked at, the newest."}
+    failed_by_host:
+      type: list
+      elements: dict
+      description: Hosts where some of the jobs that ended lately failed, the highest share first.
+      contains:
+        host: {type: str, description: The host.}
+        ended: {type: int, description: Jobs that ended there.}
+        failed: {type: int, description: Those of them that failed.}
+        p: {type: float, description: "Fisher's exact test: how likely so many are, were it like the others."}
+        bad: {type: bool, description: Whether it stands out.}
     level2:
       type: dict
       description: Level 2 of the project at the Odin API.

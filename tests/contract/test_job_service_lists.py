@@ -216,6 +216,22 @@ def test_failures_put_the_telling_lines_first(api, failing):
     assert (alone["Line"][:12], alone["CommonLines"][0]["Score"]) == ("segmentation", 0), "a ruler tells nothing"
 
 
+def test_failures_of_jobs_that_print_much_are_told_in_few_lines(api, project):
+    """Each of these jobs has hundreds of lines of its own, which tell nothing and would fill megabytes."""
+    url = f"/v4/{project}/jobs"
+    ids = [str(number) for number in range(6)]
+    api.post(url, json=[{"id": job, "source_url": "s"} for job in ids])
+    for job in ids:
+        api.put(f"{url}/{job}/claim", json={"Worker": "w"})
+        lines = [f"spectrum {number} of scan {job}" for number in range(900)]
+        api.put(f"{url}/{job}/output", json={"Output": "\n".join(["no convergence at all", *lines])})
+        api.put(f"{url}/{job}/status", json={"Status": "FAILED"})
+    groups = api.get(f"/v4/{project}/failures").json()["Lines"]
+    assert (groups[0]["Line"], groups[0]["Jobs"]) == ("no convergence at all", ids)
+    assert [len(group["CommonLines"]) for group in groups[1:]] == [49] * 6
+    assert groups[1]["CommonLines"][-1]["Line"].startswith("spectrum 8")
+
+
 def test_failures_show_their_jobs(api, failing):
     jobs = api.get(failing).json()["Jobs"]
     assert sorted(jobs) == ["1", "2", "3"]

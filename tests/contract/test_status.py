@@ -82,7 +82,7 @@ def test_screen_tells_the_truth_and_no_host_can_break_it(project):
     assert "6 of 12 jobs done, 50 %" in run.stdout
     assert run.stdout.count("Project demo at") == 1
     assert "\\n" not in run.stdout.partition("Project demo at")[2].partition("TASK [")[0]
-    assert "see the log" in run.stdout
+    assert "ValueError: no spectra in scan 4" in run.stdout
     assert f"{project.service.root}/v4/demo/jobs/1:4/output" in run.stdout
     assert "down is unreachable: " in run.stdout
     assert "The Odin API does not answer" in run.stdout

@@ -50,6 +50,7 @@ PICTURE: dict[str, Any] = {
             "output": "http://10.87.0.10:5000/rest_api/v4/demo/jobs/1:7014791071/output",
         }
     ],
+    "failures_read": 7,
     "level2": {"reachable": True, "scans": 40, "failed": 3, "error": None},
     "attention": ["host3 is unreachable: no route"],
     "urls": {"status": "http://10.87.0.10:5000/rest_api/v4/demo", "level_2": "http://odin/v4/level2/demo/1/<scanid>"},
@@ -171,3 +172,9 @@ def test_level2_is_left_out_where_the_odin_api_does_not_tell():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_failures_that_were_not_looked_at_are_said():
+    states = {"available": 0, "claimed": 0, "started": 0, "finished": 0, "failed": 7}
+    assert "Failures\n" in render(changed(states=states))
+    assert "Failures (of the newest 7 of 9000)" in render(changed(states=states | {"failed": 9000}))

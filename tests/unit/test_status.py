@@ -19,8 +19,8 @@ class Service:
 
     root = "http://jobs/rest_api"
 
-    def __init__(self, record: Any = None, jobs: list[dict] | None = None, failures: list[dict] | None = None) -> None:
-        self.record, self.listed, self.lines = record, jobs or [], failures or []
+    def __init__(self, record: Any = None, jobs: list[dict] | None = None, outputs: dict | None = None) -> None:
+        self.record, self.listed, self.outputs = record, jobs or [], outputs or {}
         self.asked: list[tuple[str, Any]] = []
 
     def project(self, name: str) -> dict | None:
@@ -38,9 +38,9 @@ class Service:
             if (start <= time) if start else (not status or str(found["Status"]).lower() == status):
                 yield found
 
-    def failures(self, name: str) -> dict:
-        self.asked.append(("failures", name))
-        return {"Lines": self.lines}
+    def output(self, name: str, job: str) -> str | None:
+        self.asked.append(("output", job))
+        return self.outputs.get(job)
 
 
 def job(number: int, status: str | None, worker: str | None = None, **more: Any) -> dict:
@@ -299,33 +299,56 @@ def test_jobs_without_any_healthy_worker_are_said():
     assert "7 jobs remain and no worker is healthy" in seen["attention"]
 
 
-def test_failures_are_ranked_by_jobs_and_told_by_what_explains_them():
-    lines = [
-        {
-            "Line": "Job process exited with code 1",
-            "CommonLines": [{"Line": "Starting execution"}],
-            "Jobs": ["1:1"] * 9,
-        },
-        {"Line": "few", "CommonLines": [], "Jobs": ["1:1"]},
-        {"Line": "Starting execution", "CommonLines": [{"Line": "many"}], "Jobs": ["1:2", "1:3", "1:4", "1:5"]},
+def failed(number: int, worker: str = "UWorker_h1_c", seconds: float = 60) -> dict:
+    return job(number, "Failed", worker, Failed=ago(seconds), Claimed=ago(seconds + 5))
+
+
+def test_failures_are_grouped_by_what_explains_them():
+    jobs = [failed(n) for n in range(5)] + [failed(9, "UWorker_h2_c")]
+    outputs = {
+        f"1:{n}": f"T - STDERR: no file /data/{n}.mat\nT - EXECUTOR: Job process exited with code 1" for n in range(5)
+    }
+    outputs["1:9"] = "T - STDERR: out of memory"
+    seen = picture(Service(record({"Failed": 6}, claimed=6), jobs, outputs))["failures"]
+    assert [(group["template"], group["count"]) for group in seen] == [("no file <path>", 5), ("out of memory", 1)]
+    assert seen[0]["line"] == "no file /data/0.mat"
+    assert seen[0]["jobs"] == ["1:0", "1:1", "1:2"]
+    assert seen[0]["hosts"] == {"h1": 5}
+    assert seen[0]["output"] == "http://jobs/rest_api/v4/demo/jobs/1:0/output"
+
+
+def test_newest_failures_are_read_and_those_given_back_are_none():
+    jobs = [failed(n, seconds=n) for n in range(600)] + [{**failed(700), "IsClaimed": False}]
+    service = Service(record({"Failed": 601}, claimed=600), jobs)
+    seen = picture(service)
+    assert seen["failures_read"] == 500
+    read = {id for kind, id in service.asked if kind == "output"}
+    assert read == {f"1:{n}" for n in range(500)}
+
+
+def test_host_where_more_fails_than_elsewhere_is_named():
+    jobs = [failed(n, "UWorker_bad_c") for n in range(9)]
+    jobs += [job(100 + n, "Finished", f"UWorker_good{n % 3}_c", Finished=ago(60), Claimed=ago(65)) for n in range(60)]
+    seen = picture(Service(record({"Failed": 9, "Finished": 60}, claimed=69), jobs))
+    (line,) = [line for line in seen["attention"] if "fails more than the others" in line]
+    assert line.startswith("bad fails more than the others: 9 of the 9 jobs")
+    assert seen["failed_by_host"] == [
+        {"host": "bad", "ended": 9, "failed": 9, "p": pytest.approx(1.77e-11, rel=0.01), "bad": True}
     ]
-    seen = picture(Service(record({"Failed": 9}, claimed=9), failures=lines))["failures"]
-    assert [(group["line"], group["count"]) for group in seen] == [("many", 4), ("few", 1)]
-    assert seen[0]["jobs"] == ["1:2", "1:3", "1:4"]
-    assert seen[0]["output"] == "http://jobs/rest_api/v4/demo/jobs/1:2/output"
 
 
-def test_failures_are_not_analysed_when_nothing_failed():
+def test_failures_are_not_read_when_nothing_failed():
     service = Service(record({"Finished": 1}, claimed=1))
     picture(service)
-    assert ("failures", "demo") not in service.asked
+    assert not [kind for kind, _ in service.asked if kind == "output"]
 
 
 def test_target_tokens_in_failure_lines_are_left_out():
     """Possession of a token is the permission to write level 2."""
-    lines = [{"Line": "POST http://odin/v4/level2?d=secrettoken== gave 400", "CommonLines": [], "Jobs": ["1:1"]}]
-    (group,) = picture(Service(record({"Failed": 1}, claimed=1), failures=lines))["failures"]
-    assert group["line"] == "POST http://odin/v4/level2?... gave 400"
+    outputs = {"1:1": "T - STDERR: POST http://odin/v4/level2?d=secrettoken== gave error 400"}
+    (group,) = picture(Service(record({"Failed": 1}, claimed=1), [failed(1)], outputs))["failures"]
+    assert group["line"] == "POST http://odin/v4/level2?... gave error 400"
+    assert "secrettoken" not in str(group)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ from .schema import jobs
 from .web import API, time_argument, whole_seconds
 
 MAX_ANALYSED = 1000
+# Jobs that print much of their own have groups of hundreds of lines that tell nothing: the last ones are looked at,
+# which are nearest to the end, and the best groups shown.
+MAX_LINES = 50
+MAX_GROUPS = 200
 # "2016-01-01T10:00:00.123456 - STDOUT: ", as the worker writes before each line (worker contract, section 6).
 PREFIX = re.compile(r"^\S+ - (?:STDOUT|STDERR|EXECUTOR):")
 URL_QUERY = re.compile(r"(\w+://[^\s?]*)\?.*")
@@ -55,7 +59,8 @@ def rank_lines(outputs: dict[str, str]) -> list[dict[str, Any]]:
     """Groups of lines that the same jobs print, best score first.
 
     A line scores ln(entropy of its trigrams) x jobs / lines in its group (contract v4, section 7): what many jobs
-    say is telling, what is said beside much else is not, and a line of dashes never is.
+    say is telling, what is said beside much else is not, and a line of dashes never is. Of a group of many lines the
+    last MAX_LINES are scored, and the best MAX_GROUPS groups are given.
     """
     jobs_of: dict[str, dict[str, None]] = defaultdict(dict)
     for job, output in outputs.items():
@@ -67,16 +72,17 @@ def rank_lines(outputs: dict[str, str]) -> list[dict[str, Any]]:
         groups[tuple(said_by)].append(line)
     ranked = []
     for members, lines in groups.items():
-        scored = sorted(((_telling(line) * len(members) / len(lines), line) for line in lines), key=lambda s: -s[0])
+        weight = len(members) / len(lines)
+        scored = sorted(((_telling(line) * weight, line) for line in lines[-MAX_LINES:]), key=lambda s: -s[0])
         (score, line), *others = scored
         common = [{"Line": other, "Score": other_score} for other_score, other in others]
         ranked.append({"Score": score, "Line": line, "CommonLines": common, "Jobs": list(members)})
-    return sorted(ranked, key=lambda group: -group["Score"])
+    return sorted(ranked, key=lambda group: -group["Score"])[:MAX_GROUPS]
 
 
 def _comparable(line: str) -> str:
     """The line without what differs from job to job."""
-    text = " ".join(PREFIX.sub("", line).split())
+    text = " ".join(PREFIX.sub("", line, 1).split())
     return URL_QUERY.sub(r"\1", text) if "://" in text else text
 
 

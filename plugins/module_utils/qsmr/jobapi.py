@@ -159,6 +159,11 @@ class JobApi:
         """The status text of a job (contract, section 6)."""
         return str(self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/status")["Status"])
 
+    def output(self, name: str, job_id: str) -> str | None:
+        """What the job printed, as its worker sent it (contract, section 6); None before that."""
+        found = self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/output").get("Output")
+        return None if found is None else str(found)
+
     def set_status(self, name: str, job_id: str, status: str) -> None:
         """Set the status text of a job (contract, section 6)."""
         self._authorised("PUT", f"/v4/{name}/jobs/{quote(job_id, safe=':')}/status", {"Status": status})

@@ -70,7 +70,9 @@ def _parts(picture: Mapping[str, Any]) -> Iterable[RenderableType]:
     if strangers:
         yield _section("Workers of no host here", _indented(_strangers(strangers)))
     if picture["failures"]:
-        yield _section("Failures", _failures(picture["failures"]))
+        read, failed = picture["failures_read"], picture["states"].get("failed", 0)
+        of = f" (of the newest {read} of {failed})" if read < failed else ""
+        yield _section(f"Failures{of}", _failures(picture["failures"]))
     if picture["attention"]:
         yield _section("Attention", _indented(_bullets(picture["attention"])), "yellow")
     yield _section("Where to look", _urls(picture["urls"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from typing import Any
 
 import requests
 
+from . import failures
 from .jobapi import JobApi, JobApiError, first_line
 
 STATES = ("available", "claimed", "started", "finished", "failed")
@@ -20,8 +21,6 @@ WINDOWS = (2, 15, 120, 1440)
 ENOUGH = 20
 MOST_FAILURES = 5
 EXAMPLES = 3
-# What the worker itself adds to every output explains no failure.
-BOILERPLATE = re.compile(r"Starting execution|Job process exited with code -?\d+")
 
 
 @dataclass
@@ -134,24 +133,41 @@ def parse_time(text: object) -> datetime | None:
         return None
 
 
-def read_failures(api: JobApi, project: str) -> list[dict[str, Any]]:
-    """The most frequent lines of the failed jobs' output, with scan jobs that have them."""
-    groups: list[dict[str, Any]] = []
-    for group in api.failures(project).get("Lines") or []:
-        lines = [group.get("Line"), *(line.get("Line") for line in group.get("CommonLines") or [])]
-        telling = [str(line) for line in lines if line and not BOILERPLATE.fullmatch(str(line))]
-        ids = [str(job) for job in group.get("Jobs") or []]
-        if telling and ids:
-            groups.append(
-                {
-                    # A target's token is a permission to write: no query of an URL goes on.
-                    "line": re.sub(r"(https?://\S*?\?)\S+", r"\1...", telling[0]),
-                    "count": len(ids),
-                    "jobs": ids[:EXAMPLES],
-                    "output": f"{api.root}/v4/{project}/jobs/{ids[0]}/output",
-                }
-            )
-    return sorted(groups, key=lambda group: -group["count"])[:MOST_FAILURES]
+def newest_failed(jobs: Iterable[dict[str, Any]], number: int = failures.SAMPLE) -> list[dict[str, Any]]:
+    """Those of ``jobs`` that failed last; one whose claim was given back is free again and no failure."""
+    failed = (job for job in jobs if state_of(job) == "failed")
+    return heapq.nlargest(number, failed, key=lambda job: job.get("Failed") or "")
+
+
+def read_failures(
+    api: JobApi, project: str, failed: Iterable[Mapping[str, Any]], homes: Mapping[str, str]
+) -> list[failures.Cause]:
+    """Why these jobs failed, by their output; ``homes`` has the host of each worker."""
+    hosts = {str(job["Id"]): failures.host_of(job.get("Worker"), homes) for job in failed}
+    return failures.cluster((job, hosts[job], output) for job, output in failures.read_outputs(api, project, hosts))
+
+
+def show_cause(cause: failures.Cause, root: str, project: str) -> dict[str, Any]:
+    """A cause as the picture has it."""
+    return {
+        "line": cause.example,
+        "template": cause.template,
+        "count": cause.count,
+        "jobs": cause.jobs[:EXAMPLES],
+        "hosts": dict(cause.hosts.most_common()),
+        "output": f"{root}/v4/{project}/jobs/{cause.jobs[0]}/output",
+    }
+
+
+def shares_of(ended: Iterable[Mapping[str, Any]], homes: Mapping[str, str]) -> list[failures.HostShare]:
+    """How many of these jobs, which ended, failed on each host."""
+    all_ended: Counter[str] = Counter()
+    all_failed: Counter[str] = Counter()
+    for job in ended:
+        host = failures.host_of(job.get("Worker"), homes)
+        all_ended[host] += 1
+        all_failed[host] += state_of(job) == "failed"
+    return failures.host_shares(all_ended, all_failed)
 
 
 @dataclass(frozen=True)
@@ -279,6 +295,8 @@ def take_picture(
     until = now if jobs.remaining else max((job["Ended"] for job in ended), default=now)
     rate = rate_of(ended, since, until)
     record, exists = record or {}, record is not None
+    homes = {worker["name"]: host["host"] for host in hosts for worker in host["workers"]}
+    failed = newest_failed(api.each_job(project, status="failed")) if jobs.states["failed"] else []
     picture: dict[str, Any] = {
         "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "project": project,
@@ -297,7 +315,15 @@ def take_picture(
         "workers": read_workers(jobs, ended, hosts),
         "orphans": orphans(jobs, hosts),
         "hosts": hosts,
-        "failures": read_failures(api, project) if jobs.states["failed"] else [],
+        "failures": [
+            show_cause(cause, api.root, project) for cause in read_failures(api, project, failed, homes)[:MOST_FAILURES]
+        ],
+        "failures_read": len(failed),
+        "failed_by_host": [
+            {"host": share.host, "ended": share.ended, "failed": share.failed, "p": share.p, "bad": share.stands_out}
+            for share in shares_of(ended, homes)
+            if share.failed
+        ],
         "level2": level2.read(),
         "urls": {
             "status": f"{api.root}/v4/{project}",
@@ -359,5 +385,11 @@ def attention(picture: Mapping[str, Any]) -> Iterator[str]:
     ]
     if drifted:
         yield f"The service's counters have drifted ({', '.join(drifted)}); the numbers here are its jobs' own states"
+    for share in picture["failed_by_host"]:
+        if share["bad"]:
+            yield (
+                f"{share['host']} fails more than the others: {share['failed']} of the {share['ended']} jobs"
+                f" that ended there lately (Fisher's exact test: p = {share['p']:.1g}); look at what they say"
+            )
     if picture["level2"]["error"]:
         yield f"The Odin API does not answer ({picture['level2']['error']}): workers can neither read nor deliver"
