@@ -6,51 +6,63 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qsmr_image
-short_description: Have a snapshot's image on a host, sent only if it is missing
+short_description: Tell what a host has of a snapshot's image, and have the image from what was sent
 version_added: "0.1.0"
 description:
-  - Asks the host once. If the host has the image under another name, it is named. If it lacks the image, the action
-    plugin of this name sends the archive as C(<sha256>.part), the module compares its SHA-256 before Docker sees it,
-    loads it, and checks that the image is the snapshot's.
+  - With C(state=probe) the host tells whether it has the image, and if not, what it has to make it from.
+  - With C(state=present) it has the image afterwards, under its name. What was sent is verified, the layers' digests
+    before Docker takes any of them over. What it still lacks then is named and not an error, as it can be sent.
 options:
-  archive:
-    description: The snapshot's C(docker_image) on the control node.
-    type: path
-    required: true
+  state:
+    description: What is wanted.
+    type: str
+    choices: [probe, present]
+    default: present
   snapshot:
     description: Content of the snapshot's C(snapshot.json).
     type: dict
     required: true
-  incoming:
-    description: Directory on the host for archives on arrival. Nothing stays in it.
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+  host_dir:
+    description: Directory on the host that holds C(<project>/incoming), where what is sent arrives.
     type: path
     required: true
-  received:
-    description: The archive has been sent. For the action plugin's use.
+  order:
+    description: How the image is made from what was sent, as C(qsmr_push) returns it.
+    type: dict
+    default: {}
+  sent:
+    description: Bytes that were sent for it, to be told in C(actions).
+    type: int
+    default: 0
+  once_more:
+    description: It has been sent once more, so that what is lacking now is an error.
     type: bool
     default: false
 attributes:
-  action:
-    support: full
-    description: The archive is sent from the control node.
   check_mode:
     support: full
-    description: Tells whether the image would be sent or named; a host without room for it fails.
+    description: Tells whether the image would be sent, or named.
   diff_mode:
     support: full
     description: Shows the image's name before and after.
   idempotent:
     support: full
-    description: Sends and changes nothing where the image is.
+    description: Changes nothing where the image is.
 author: qsmr-fleet developers
 """
 
 EXAMPLES = r"""
-- name: Image of the snapshot is on the host
+- name: What the host has of the image is known
   qsmr_image:
-    archive: /home/ana/qsmr_snapshot_demo_251123/docker_image
-    snapshot: "{{ lookup('ansible.builtin.file', '/home/ana/qsmr_snapshot_demo_251123/snapshot.json') | from_json }}"
-    incoming: /opt/qsmr/demo/incoming
+    state: probe
+    snapshot: "{{ lookup('ansible.builtin.file', directory ~ '/snapshot.json') | from_json }}"
+    project: demo
+    host_dir: /opt/qsmr
+  register: found
 """
 
 RETURN = r"""
@@ -58,12 +70,27 @@ image:
   description: Name of the image.
   returned: success
   type: str
-actions:
-  description: What was done, or would be done in check mode.
+probe:
+  description:
+    - What the host has now. C(image) is where it has the image, C(staged) what has arrived and was not used.
+    - If it has not, also what to plan a push by, layers, store, memory and room among it.
   returned: success
+  type: dict
+lacks:
+  description: Diff ids of layers that have to be sent once more.
+  returned: with C(state=present)
   type: list
   elements: str
-  sample: ["sent 1,090 MB", "loaded qsmr_snapshot_demo:251123-0a1b2c3d4e"]
+why:
+  description: Why something has to be sent once more.
+  returned: where C(probe.image) is empty after C(state=present)
+  type: str
+actions:
+  description: What was done, or would be done in check mode.
+  returned: with C(state=present)
+  type: list
+  elements: str
+  sample: ["sent 23.6 MB", "loaded qsmr_snapshot_demo:251123-0a1b2c3d4e"]
 """
 
 from pathlib import Path
@@ -71,64 +98,60 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostimage import Damaged, ImageStore, Wanted, megabytes
+from ansible.module_utils.qsmr.hostimage import HostImage, megabytes
+from ansible.module_utils.qsmr.hostlayers import Lacking
+from ansible.module_utils.qsmr.release import Releases
 
 
-def run(store: ImageStore, docker: Docker, received: bool, check_mode: bool) -> dict:
-    """What the host needed. ``send_to`` in the answer asks for the archive; the module is then called once more."""
-    name = store.wanted.name
-    sent = f"sent {megabytes(store.size)}"
-    if received:
-        store.take_up()
-        return {"actions": [sent, f"loaded {name}"], "before": None}
-    found = store.find()
-    if found:
-        actions = [] if found == name else [f"named {found} {name}"]
-        actions += [f"removed {path}" for path in store.leftovers()]
-        if not check_mode:
-            if found != name:
-                store.tag(found)
-            store.tidy()
-        return {"actions": actions, "before": found}
-    fault = store.room_fault(Path(docker.info()["DockerRootDir"]))
-    if fault:
-        raise QsmrError(fault)
+def present(image: HostImage, order: dict, sent: int, once_more: bool, check_mode: bool) -> dict:
+    """Have the image, and tell what was there before and what was done."""
+    name, found = image.wanted.name, image.find()
+    answer = {"before": found, "lacks": [], "actions": [], "probe": {"image": name, "staged": {}}}
+    if found and found != name:
+        answer["actions"].append(f"named {found} {name}")
+    if not found:
+        answer["actions"] += [f"sent {megabytes(sent)}"] * bool(sent) + [f"loaded {name}"]
     if check_mode:
-        return {"actions": [f"loaded {name}"] if store.is_received else [sent, f"loaded {name}"], "before": None}
-    if store.is_received:
-        store.take_up()
-        return {"actions": [f"loaded {name}"], "before": None}
-    store.make_incoming()
-    return {"actions": [], "before": None, "send_to": str(store.part)}
+        return answer
+    if found:
+        image.name(found)
+        return answer
+    try:
+        image.make(order)
+    except Lacking as error:
+        if once_more:
+            raise
+        probe = image.probe()
+        if error.refused:
+            probe["layers"] = 0
+        answer.update(lacks=error.layers, why=str(error), probe=probe, actions=answer["actions"][:-1])
+    return answer
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "archive": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["probe", "present"], "default": "present"},
             "snapshot": {"type": "dict", "required": True},
-            "incoming": {"type": "path", "required": True},
-            "received": {"type": "bool", "default": False},
+            "project": {"type": "str", "required": True},
+            "host_dir": {"type": "path", "required": True},
+            "order": {"type": "dict", "default": {}},
+            "sent": {"type": "int", "default": 0},
+            "once_more": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    snapshot = module.params["snapshot"]
-    docker = Docker()
-    store = ImageStore(docker, Wanted.from_snapshot(snapshot), Path(module.params["incoming"]), snapshot["archive"])
+    given = module.params
+    image = HostImage(Docker(), given["snapshot"], Releases(Path(given["host_dir"]), given["project"]))
+    name = image.wanted.name
     try:
-        result = run(store, docker, module.params["received"], module.check_mode)
-    except Damaged as error:
-        module.fail_json(msg=str(error), damaged=True)
+        if given["state"] == "probe":
+            module.exit_json(changed=False, image=name, probe=image.probe())
+        result = present(image, given["order"], given["sent"], given["once_more"], module.check_mode)
     except QsmrError as error:
         module.fail_json(msg=str(error))
-    name = store.wanted.name
-    before = result.pop("before")
-    module.exit_json(
-        changed=bool(result["actions"]),
-        image=name,
-        diff={"before": {"image": before}, "after": {"image": name}},
-        **result,
-    )
+    diff = {"before": {"image": result.pop("before") or None}, "after": {"image": name}}
+    module.exit_json(changed=bool(result["actions"]), image=name, diff=diff, **result)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,18 @@
-"""A snapshot's image on a host: found, made room for, verified, loaded."""
+"""A snapshot's image on a host: found, and made room for."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 
 import pytest
 from host_double import HostDouble, image, snapshot
 from qsmr import hostimage
-from qsmr.errors import QsmrError
 from qsmr.hostcheck import faults
-from qsmr.hostimage import Damaged, ImageStore, Wanted
+from qsmr.hostimage import HostImage, Wanted, room_fault
 from qsmr.release import Releases
 
 NAME = "qsmr_snapshot_demo:r1"
-ARCHIVE = b"archive"
 
 
 @pytest.fixture
@@ -25,8 +22,7 @@ def host():
 
 @pytest.fixture
 def store(host, tmp_path):
-    archive = {"size": len(ARCHIVE), "sha256": hashlib.sha256(ARCHIVE).hexdigest()}
-    return ImageStore(host.docker, Wanted.from_snapshot(snapshot("r1")), tmp_path / "demo/incoming", archive)
+    return HostImage(host.docker, snapshot("r1"), Releases(tmp_path, "demo"))
 
 
 @pytest.mark.parametrize(
@@ -61,84 +57,51 @@ def test_layer_counts_with_all_below_it(layers, missing):
 
 
 @pytest.mark.parametrize(
-    ("received", "images", "one_disk", "free", "fits"),
+    ("images", "staged", "share", "one_disk", "free", "fits"),
     [
-        # The archive, the archive again as Docker unpacks it, and the missing layers: 7 + 7 + 20 bytes.
-        (False, {}, True, 33, False),
-        (False, {}, True, 34, True),
-        (True, {}, True, 27, True),
-        (False, {"old:1": image("sha256:old", ["sha256:base"])}, True, 24, True),
-        (False, {}, False, 26, False),
-        (False, {}, False, 27, True),
+        # Docker unpacks the missing layers (20 bytes) before it takes them over.
+        ({}, 5, 1.0, True, 44, False),
+        ({}, 5, 1.0, True, 45, True),
+        ({"old:1": image("sha256:old", ["sha256:base"])}, 5, 1.0, True, 25, True),
+        ({}, 5, 1.0, False, 39, False),
+        ({}, 5, 1.0, False, 40, True),
+        ({}, 41, 1.0, False, 40, False),
+        ({}, 0, 0.5, False, 79, False),
+        ({}, 0, 0.5, False, 80, True),
     ],
 )
-def test_room_is_reckoned_before_anything_is_sent(host, store, monkeypatch, received, images, one_disk, free, fits):
-    host.images = images
-    if received:
-        store.make_incoming()
-        store.verified.write_bytes(ARCHIVE)
+def test_room_is_reckoned(monkeypatch, images, staged, share, one_disk, free, fits):
     monkeypatch.setattr(hostimage, "on_one_disk", lambda first, second: one_disk)
     monkeypatch.setattr(hostimage, "disk_free", lambda path: free)
-    fault = store.room_fault(Path("/"))
+    loading = 2 * Wanted.from_snapshot(snapshot("r1")).missing_bytes(images.values())
+    found = hostimage.room(Path("/opt/qsmr/demo/incoming"), Path("/var/lib/docker"))
+    fault = room_fault(NAME, found, staged, loading, share)
     assert (fault == "") is fits
     assert fits or f"No room for the image {NAME}" in fault
 
 
-def test_received_image_is_loaded_and_its_archive_gone(host, store):
-    store.make_incoming()
-    store.part.write_bytes(ARCHIVE)
-    store.take_up()
-    assert store.find() == NAME
-    assert store.leftovers() == []
+def test_probe_asks_docker_once_where_the_image_is(host, tmp_path):
+    host.images = {NAME: image("sha256:r1")}
+    assert HostImage(host.docker, snapshot("r1"), Releases(tmp_path, "demo")).probe() == {"image": NAME, "staged": {}}
+    assert host.commands == [f"docker image inspect {NAME}"]
 
 
-@pytest.mark.parametrize(
-    ("arrived", "what"), [(b"Archive", "has sha256"), (b"arch", "is 4 of 7 bytes long"), (b"archive+", "is 8 of 7")]
-)
-def test_docker_never_sees_a_damaged_archive(host, store, arrived, what):
-    store.make_incoming()
-    store.part.write_bytes(arrived)
-    with pytest.raises(Damaged, match=what):
-        store.receive()
-    assert store.leftovers() == []
+@pytest.mark.parametrize("store", ["overlay2", "containerd"])
+def test_probe_tells_what_the_image_can_be_made_from(host, tmp_path, store):
+    host.store = store
+    host.images = {"<none>:<none>": image("sha256:dangling", ["sha256:base", "sha256:x"])}
+    place = Releases(tmp_path, "demo")
+    place.incoming.mkdir(parents=True)
+    (place.incoming / ("a" * 64)).write_bytes(b"12")
+    (place.incoming / ("b" * 64 + ".part")).write_bytes(b"1")
+    (place.incoming / "lock").write_bytes(b"")
+    found = HostImage(host.docker, snapshot("r1"), place).probe()
+    assert found["image"] == ""
+    assert found["staged"] == {"a" * 64: 2, "b" * 64 + ".part": 1}
+    assert (found["layers"], found["store"], found["docker"]) == (1, store, "26.1.5")
+    assert found["room"]["staging"]["path"] == str(place.incoming)
+    assert found["memory"] > 0
     assert host.changes == []
-
-
-def test_archive_that_docker_refused_is_kept_and_need_not_come_again(host, store):
-    host.fails = {"docker load": "write /var/lib/docker/tmp/x: no space left on device"}
-    store.make_incoming()
-    store.part.write_bytes(ARCHIVE)
-    with pytest.raises(QsmrError, match=f"did not load {NAME}: write .*: no space left on device"):
-        store.take_up()
-    assert store.is_received
-    host.fails = {}
-    store.take_up()
-    assert store.find() == NAME
-
-
-def test_archive_that_lay_about_is_verified_again(host, store):
-    """A power cut can leave the final name with other bytes."""
-    store.make_incoming()
-    store.verified.write_bytes(b"arch\0\0\0")
-    with pytest.raises(Damaged):
-        store.take_up()
-    assert store.leftovers() == []
-    assert host.changes == []
-
-
-def test_archive_of_another_image_is_refused_whatever_it_is_called(host, store):
-    host.loads = {NAME: image("sha256:other", ["sha256:x"])}
-    store.make_incoming()
-    store.verified.write_bytes(ARCHIVE)
-    with pytest.raises(QsmrError, match="loaded another image than the snapshot's"):
-        store.load()
-    assert not store.is_received
-
-
-def test_archive_with_another_tag_gets_the_snapshots_name(host, store):
-    host.loads = {"other:1": image("sha256:r1")}
-    store.load()
-    assert store.find() == NAME
 
 
 @pytest.mark.parametrize(
@@ -170,7 +133,7 @@ def test_place_and_room_are_faults_too(tmp_path, monkeypatch):
         f"{tmp_path / 'opt'} is no directory",
         f"No room for the image {NAME.split(':')[0]}",
     ]
-    assert "0 MB are free" in found[1]
+    assert "0.0 kB are free" in found[1]
 
 
 def test_answers_of_the_hosts_become_one_line_for_each_fault():

@@ -7,11 +7,10 @@ Python's for it. Runs on lab hosts: Python 3.9 and the standard library.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any
 
 from .errors import QsmrError
 
@@ -25,7 +24,8 @@ _CONTINUE, _END = 0, 2
 LARGEST_WINDOW_LOG = 30
 _OUT_SIZE = 1 << 18
 
-Prefix = Union[bytes, bytearray, mmap.mmap]
+if TYPE_CHECKING:
+    Prefix = bytes | bytearray
 
 
 class Undecodable(QsmrError):
@@ -38,7 +38,7 @@ class _Buffer(ctypes.Structure):
     _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t), ("position", ctypes.c_size_t))
 
 
-@lru_cache(maxsize=None)
+@lru_cache
 def _library() -> Any:
     for name in ("libzstd.so.1", "libzstd.1.dylib"):
         try:
@@ -90,6 +90,7 @@ class _Stream:
         self.context = ctypes.c_void_p(getattr(self.zstd, f"ZSTD_create{kind}Ctx")())
         self.memory = ctypes.create_string_buffer(_OUT_SIZE)
         self.prefix: Any = None
+        self.rest = 1
 
     def __del__(self) -> None:
         self.free(self.context)
@@ -107,15 +108,15 @@ class _Stream:
             self.prefix = (ctypes.c_char * len(prefix)).from_buffer(prefix)
         self.checked(reference(self.context, ctypes.cast(self.prefix, ctypes.c_void_p), len(prefix)))
 
-    def run(self, step: Any, data: bytes, *arguments: int) -> Iterator[tuple[bytes, int, bool]]:
-        """Feed ``data``; yields what comes out, the library's answer, and whether all of ``data`` is taken in."""
+    def run(self, step: Any, data: bytes, *arguments: int) -> Iterator[bytes]:
+        """Feed ``data``; yields what comes out. ``rest`` becomes what the library still expects, 0 if nothing."""
         source = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p)
         taken = _Buffer(source.value, len(data), 0)
         while True:
             out = _Buffer(ctypes.addressof(self.memory), _OUT_SIZE, 0)
-            rest = self.checked(step(self.context, ctypes.byref(out), ctypes.byref(taken), *arguments))
-            yield ctypes.string_at(self.memory, out.position), rest, taken.position == len(data)
-            if taken.position == len(data) and out.position < _OUT_SIZE:
+            self.rest = self.checked(step(self.context, ctypes.byref(out), ctypes.byref(taken), *arguments))
+            yield ctypes.string_at(self.memory, out.position)
+            if taken.position == len(data) and out.position < _OUT_SIZE and not (_END in arguments and self.rest):
                 return
 
 
@@ -150,12 +151,8 @@ def compressed(
     if prefix is not None:
         stream.refer_to(zstd.ZSTD_CCtx_refPrefix, prefix)
     for chunk in chunks:
-        for out, _, _ in stream.run(zstd.ZSTD_compressStream2, chunk, _CONTINUE):
-            yield out
-    rest = 1
-    while rest:
-        for out, rest, _ in stream.run(zstd.ZSTD_compressStream2, b"", _END):
-            yield out
+        yield from stream.run(zstd.ZSTD_compressStream2, chunk, _CONTINUE)
+    yield from stream.run(zstd.ZSTD_compressStream2, b"", _END)
 
 
 def decompressed(chunks: Iterable[bytes], codec: str, prefix: Prefix | None = None) -> Iterator[bytes]:
@@ -184,9 +181,7 @@ def _unzstd(chunks: Iterable[bytes], prefix: Prefix | None) -> Iterator[bytes]:
     stream.checked(zstd.ZSTD_DCtx_setParameter(stream.context, _D_WINDOW_LOG_MAX, LARGEST_WINDOW_LOG))
     if prefix is not None:
         stream.refer_to(zstd.ZSTD_DCtx_refPrefix, prefix)
-    rest = 1
     for chunk in filter(None, chunks):
-        for out, rest, _ in stream.run(zstd.ZSTD_decompressStream, chunk):
-            yield out
-    if rest:
+        yield from stream.run(zstd.ZSTD_decompressStream, chunk)
+    if stream.rest:
         raise Undecodable("zstd: it is cut short")

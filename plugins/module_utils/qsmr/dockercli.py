@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from .errors import QsmrError
 
@@ -56,9 +59,49 @@ def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float) -> 
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+Feeder = Callable[[Sequence[str], Mapping[str, str], float, Callable[[IO[bytes]], None]], Result]
+
+
+def feed_command(
+    argv: Sequence[str], env: Mapping[str, str], timeout: float, write: Callable[[IO[bytes]], None]
+) -> Result:
+    """Run a command that reads what ``write`` writes. If ``write`` raises, it ends without having seen an end."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(argv, env=dict(env), stdin=subprocess.PIPE, stdout=out, stderr=err)  # noqa: S603
+        except FileNotFoundError:
+            return Result(127, "", f"{argv[0]}: command not found")
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            if process.stdin:
+                # What the command has to say about it matters more than that it reads no more.
+                with suppress(BrokenPipeError):
+                    write(process.stdin)
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+            process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            timer.cancel()
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode(errors="replace"))
+    if process.returncode < 0 and not texts[1]:
+        return Result(124, "", f"ended by signal {-process.returncode} within {timeout:.0f} s")
+    return Result(process.returncode, *texts)
+
+
 @dataclass(frozen=True)
 class Container:
-    """A worker's container, as ``docker inspect`` shows it. ``health`` is "none" when it declares no health check."""
+    """A worker's container, as ``docker inspect`` shows it. ``health`` is "none" when it declares no health check.
+
+    ``nano_cpus`` and ``memory`` (bytes) limit it; 0 is no limit.
+    """
 
     id: str
     name: str
@@ -70,11 +113,14 @@ class Container:
     started: str
     hostname: str
     env: Mapping[str, str]
+    nano_cpus: int = 0
+    memory: int = 0
 
     @classmethod
     def from_inspect(cls, found: Mapping[str, Any]) -> Container:
         health = found["State"].get("Health") or {}
         log = health.get("Log") or []
+        limits = found.get("HostConfig") or {}
         return cls(
             id=found["Id"],
             name=found["Name"].lstrip("/"),
@@ -86,6 +132,8 @@ class Container:
             started=found["State"].get("StartedAt", ""),
             hostname=found["Config"].get("Hostname", ""),
             env=dict(line.split("=", 1) for line in found["Config"].get("Env") or [] if "=" in line),
+            nano_cpus=limits.get("NanoCpus") or 0,
+            memory=limits.get("Memory") or 0,
         )
 
     @property
@@ -107,16 +155,23 @@ class Container:
 
 
 class Docker:
-    """Docker on this machine. ``run`` is the boundary that tests replace."""
+    """Docker on this machine. ``run`` and ``feed`` are the boundary that tests replace."""
 
-    def __init__(self, run: Runner = run_command, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, run: Runner = run_command, environ: Mapping[str, str] | None = None, feed: Feeder = feed_command
+    ) -> None:
         self.run = run
+        self.feed = feed
         # A COMPOSE_FILE or COMPOSE_PROFILES of the user's own must not change what is ours.
         base = {k: v for k, v in (os.environ if environ is None else environ).items() if not k.startswith("COMPOSE_")}
         self.environ = {**base, "PATH": f"{base.get('PATH', '')}:{USUAL_PATH}".lstrip(":"), "LC_ALL": "C.UTF-8"}
 
     def call(self, *args: str, timeout: float = DOCKER_TIMEOUT) -> Result:
         return self.run(("docker", *args), self.environ, timeout)
+
+    def load(self, write: Callable[[IO[bytes]], None], timeout: float) -> Result:
+        """``docker load`` of the image archive that ``write`` writes."""
+        return self.feed(("docker", "load", "--quiet"), self.environ, timeout, write)
 
     def out(self, what: str, *args: str, timeout: float = DOCKER_TIMEOUT) -> str:
         """The standard output of ``docker ARGS``. Raises QsmrError with ``what`` failed and what Docker said."""

@@ -1,29 +1,29 @@
-"""A snapshot's image on a host: is it there, is there room for it, and load it from a verified archive.
+"""A snapshot's image on a host: is it there, what of it is, is there room for the rest, and have it.
 
 Runs on lab hosts: Python 3.9 and the standard library.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .archive import file_sha256
+from .compression import has_zstd
 from .dockercli import Docker, explain
 from .errors import QsmrError
-from .hostpaths import disk_free, on_one_disk, why
-from .release import DIRECTORY_MODE
+from .hostlayers import HostLayers, Lacking, write_archive
+from .hostpaths import disk_free, on_one_disk
+from .release import Releases
 
 # What an image was made from. It goes with the image, unlike the id, whose meaning Docker 29 changed.
 INPUTS_LABEL = "org.qsmr.fleet.inputs"
 LOAD_TIMEOUT = 3600.0
-
-
-class Damaged(QsmrError):
-    """An archive arrived that is not the snapshot's."""
+# A store of Docker's that takes images only whole.
+CONTAINERD = "containerd"
+# How a load ends that refers to layers which Docker has not, or not to its satisfaction.
+THIN_REFUSED = ("no such file or directory", "not found", "does not exist")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,13 @@ class Wanted:
         labels = (found.get("Config") or {}).get("Labels") or {}
         return found["Id"] == self.id or (layers_of(found) == self.diff_ids and labels.get(INPUTS_LABEL) == self.inputs)
 
+    def known_layers(self, images: Iterable[Mapping[str, Any]]) -> int:
+        """How many of its lowest layers ``images`` have. A layer counts with all that lies below it, as for Docker."""
+        return max((common_prefix(self.diff_ids, layers_of(found)) for found in images), default=0)
+
     def missing_bytes(self, images: Iterable[Mapping[str, Any]]) -> int:
-        """Size of the layers that none of ``images`` has. A layer counts with all that lies below it, as for Docker."""
-        known = max((common_prefix(self.diff_ids, layers_of(found)) for found in images), default=0)
-        return sum(int(layer["size"]) for layer in self.layers[known:])
+        """Size of the layers that none of ``images`` has."""
+        return sum(int(layer["size"]) for layer in self.layers[self.known_layers(images) :])
 
 
 def layers_of(found: Mapping[str, Any]) -> list[str]:
@@ -64,117 +67,139 @@ def common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
     return next((n for n in range(shorter) if first[n] != second[n]), shorter)
 
 
-class ImageStore:
-    """Docker's images on this host, and the directory that archives arrive in."""
+class HostImage:
+    """The image of a snapshot on this host, and what of it the host has in Docker and beside it."""
 
-    def __init__(self, docker: Docker, wanted: Wanted, incoming: Path, archive: Mapping[str, Any]) -> None:
+    def __init__(self, docker: Docker, snapshot: Mapping[str, Any], place: Releases) -> None:
         self.docker = docker
-        self.wanted = wanted
-        self.incoming = incoming
-        self.size = int(archive["size"])
-        self.sha256 = str(archive["sha256"]).rpartition(":")[2]
-        self.part = incoming / f"{self.sha256}.part"
-        self.verified = incoming / self.sha256
+        self.wanted = Wanted.from_snapshot(snapshot)
+        self.layers = HostLayers(place)
 
     def find(self) -> str:
-        """The name or id under which the host has the image; empty if it has not.
+        """The name or id under which the host has the image; empty if it has not."""
+        return self._find()[0]
+
+    def _find(self) -> tuple[str, list[dict[str, Any]]]:
+        """Where the image is, and if need be all others.
 
         The wanted name may belong to another image, and the wanted image to another name or to none.
         """
         named = self.docker.image(self.wanted.name)
         if named and self.wanted.is_(named):
-            return self.wanted.name
-        return next((str(found["Id"]) for found in self.docker.images() if self.wanted.is_(found)), "")
+            return self.wanted.name, []
+        images = self.docker.images()
+        return next((str(found["Id"]) for found in images if self.wanted.is_(found)), ""), images
 
-    def tag(self, image: str) -> None:
-        self.docker.out(f"Naming the image {self.wanted.name}", "tag", image, self.wanted.name)
+    def probe(self) -> dict[str, Any]:
+        """What the host has of the image and to make it from: what a push is planned by. JSON; changes nothing.
 
-    @property
-    def is_received(self) -> bool:
-        """Whether a former run brought the archive, but Docker did not take it."""
-        return self.verified.is_file()
+        ``image`` is its name or id, empty if it is not there; ``staged`` what has arrived in ``incoming``, in bytes by
+        file name. Only if the image is not there: ``layers``, how many of its lowest Docker has; ``kept``, diff ids of
+        layers beside Docker, the latest first; ``store``, Docker's; ``zstd``, whether it unpacks that; ``memory`` and
+        ``room`` that are free, in bytes.
+        """
+        found, images = self._find()
+        answer: dict[str, Any] = {"image": found, "staged": self.layers.staged()}
+        if found:
+            return answer
+        info = self.docker.info()
+        containerd = any("io.containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or [])
+        return {
+            **answer,
+            "layers": self.wanted.known_layers(images),
+            "kept": list(self.layers.kept()),
+            "store": CONTAINERD if containerd else str(info.get("Driver", "")),
+            "docker": str(info.get("ServerVersion", "")),
+            "zstd": has_zstd(),
+            "memory": memory_free(),
+            "room": room(self.layers.incoming, Path(info["DockerRootDir"])),
+        }
 
     def room_fault(self, docker_root: Path) -> str:
-        """Why the image finds no room, with the figures; empty if it does.
+        """Why Docker has no room for the image, as far as can be known before it is planned what to send."""
+        loading = 2 * self.wanted.missing_bytes(self.docker.images())
+        return room_fault(self.wanted.name, room(self.layers.incoming, docker_root), 0, loading)
 
-        Docker unpacks an archive beside its images before it takes the layers over, so loading needs both at a time.
+    def make(self, order: Mapping[str, Any]) -> None:
+        """Have the image as ``order`` says (see qsmr.pushplan), from what has arrived, was kept, and Docker has.
+
+        Raises Lacking for what has to be sent once more. Whatever fails, what has arrived stays for the next run.
         """
-        archive = 0 if self.is_received else self.size
-        loading = self.size + self.wanted.missing_bytes(self.docker.images())
-        needs = [(self.incoming, archive), (docker_root, loading)]
-        if on_one_disk(self.incoming, docker_root):
-            needs = [(docker_root, archive + loading)]
-        for path, needed in needs:
-            free = disk_free(path)
-            if free < needed:
-                return (
-                    f"No room for the image {self.wanted.name}: it needs {megabytes(needed)} below {path}, "
-                    f"{megabytes(free)} are free: remove old images (docker image prune) or files there"
-                )
-        return ""
-
-    def make_incoming(self) -> None:
-        """The directory for archives, which the SSH user can write to even if this runs by sudo."""
-        try:
-            self.incoming.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            self.incoming.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-            if os.geteuid() == 0 and "SUDO_UID" in os.environ:
-                for path in (self.incoming.parent, self.incoming):
-                    os.chown(path, -1, int(os.environ["SUDO_GID"]))
-                os.chown(self.incoming, int(os.environ["SUDO_UID"]), -1)
-        except OSError as error:
-            raise QsmrError(f"{self.incoming} cannot be made: {why(error)}") from None
-
-    def take_up(self) -> None:
-        """Have the image from the archive that has arrived, now or in a former run."""
-        self.receive()
-        self.load()
-        self.tidy()
-
-    def receive(self) -> None:
-        """Give the archive that has arrived its final name, if it is the snapshot's to the byte."""
-        arrived = self.verified if self.is_received else self.part
-        try:
-            size = arrived.stat().st_size
-            digest = file_sha256(arrived) if size == self.size else ""
-            if digest != self.sha256:
-                arrived.unlink()
-                what = f"has sha256 {digest}" if digest else f"is {size} of {self.size} bytes long"
-                raise Damaged(f"The archive of {self.wanted.name} that arrived {what}: not loaded, run again")
-            arrived.replace(self.verified)
-        except OSError as error:
-            raise QsmrError(f"The archive of {self.wanted.name} cannot be read on arrival: {why(error)}") from None
-
-    def load(self) -> None:
-        """Let Docker load the verified archive, and see that the image is what the snapshot says."""
-        result = self.docker.call("load", "--input", str(self.verified), timeout=LOAD_TIMEOUT)
+        diff_ids = self.wanted.diff_ids
+        known = self.wanted.known_layers(self.docker.images())
+        if known < order["absent"]:
+            raise Lacking("Docker has lost layers of it since it was asked", diff_ids[known : order["absent"]])
+        config = self.layers.config(order["config"])
+        steps = {layer["diff_id"]: (number, layer) for number, layer in enumerate(order["layers"], order["absent"])}
+        contents = (
+            (diff_id, layer["size"], self.layers.content(layer, number >= order["keep_from"]))
+            for diff_id, (number, layer) in steps.items()
+        )
+        result = self.docker.load(
+            lambda stream: write_archive(stream, self.wanted.name, config, diff_ids, contents), LOAD_TIMEOUT
+        )
+        if result.code and order["absent"] and any(words in result.words for words in THIN_REFUSED):
+            raise Lacking(f"Docker wants all layers: {result.words}", diff_ids[: order["absent"]], refused=True)
         if result.code:
             raise QsmrError(
                 f"Docker did not load {self.wanted.name}: {explain(result)} (run again, it need not be resent)"
             )
         found = self.find()
         if not found:
-            self.tidy()
             raise QsmrError(
                 f"Docker loaded another image than the snapshot's {self.wanted.name} (it said: {result.words}): "
                 "build the snapshot again"
             )
+        self.name(found)
+        self.layers.settle(order, diff_ids)
+
+    def name(self, found: str) -> None:
+        """Give the image that was found its name, if it has another one."""
         if found != self.wanted.name:
-            self.tag(found)
-
-    def leftovers(self) -> list[Path]:
-        try:
-            return sorted(self.incoming.iterdir())
-        except OSError:
-            return []
-
-    def tidy(self) -> None:
-        for path in self.leftovers():
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise QsmrError(f"{path}, left by an earlier run, cannot be removed: {why(error)}") from None
+            self.docker.out(f"Naming the image {self.wanted.name}", "tag", found, self.wanted.name)
 
 
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+def room(incoming: Path, docker_root: Path) -> dict[str, Any]:
+    """Free disk where what is sent arrives, and where Docker keeps images."""
+    return {
+        "staging": {"path": str(incoming), "free": disk_free(incoming)},
+        "docker": {"path": str(docker_root), "free": disk_free(docker_root)},
+        "one_disk": on_one_disk(incoming, docker_root),
+    }
+
+
+def room_fault(name: str, found: Mapping[str, Any], staged: int, loading: int, share: float = 1.0) -> str:
+    """Why ``staged`` bytes to be sent, and ``loading`` bytes of Docker's, find no room; empty if they do.
+
+    ``share`` is that of the free disk which may be used. Docker unpacks what it loads before it takes the layers over,
+    so that it needs room for them twice.
+    """
+    needs = [(found["staging"], staged), (found["docker"], loading)]
+    if found["one_disk"]:
+        needs = [(found["docker"], staged + loading)]
+    for place, needed in needs:
+        if needed > share * place["free"]:
+            part = (
+                "" if share == 1 else f", {megabytes(share * place['free'])} of them may be used (qsmr_push_disk_share)"
+            )
+            return (
+                f"No room for the image {name}: it needs {megabytes(needed)} below {place['path']}, "
+                f"{megabytes(place['free'])} are free{part}: remove old images (docker image prune) or files there"
+            )
+    return ""
+
+
+def memory_free() -> int:
+    """Bytes of memory that can be had without swapping (proc(5), MemAvailable); 0 where that is not told."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def megabytes(size: float) -> str:
+    """A number of bytes in words: MB, or kB where that would be next to nothing."""
+    if size < 1e6:
+        return f"{size / 1e3:,.1f} kB"
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"

@@ -1,17 +1,34 @@
-"""What each host has to be sent so that it has a snapshot's image: layers it lacks, compressed, or deltas to what it has.
+"""What each host has to be sent so that it has a snapshot's image: compressed layers, or deltas to what it has.
 
 Control node only. The action plugin qsmr_push gets ``snapshot`` (the directory), ``staging`` (a directory on the hosts,
 made by the transport) and ``probes`` (by host name), sends each plan's ``blobs``, and returns
-``hosts: {<name>: {"order": plan.order, "sent": <bytes>, "fault": <one line, or empty>}}``. Each host's module (qsmr_image
-with ``state: present``) then makes the image as ``order`` says.
+``hosts: {<name>: {"order": plan.order, "sent": <bytes>, "fault": <one line, or empty>}}``. Each host's module
+(qsmr_image with ``state: present``) then makes the image as ``order`` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from .archive import read_image
+from .compression import GZIP, ZSTD, decompressed, has_zstd
+from .errors import QsmrError
+from .hostimage import CONTAINERD, room_fault
+from .layerstore import DIRECTORY, LayerStore, StoredLayer, layer_of
+from .snapshot import Snapshot, find_snapshots, read_snapshot
+
+# zstd levels: for layers that many snapshots share, and for those that each snapshot has of its own.
+LEVEL_OF_BASE, LEVEL_OF_CODE, LEVEL_OF_DELTA = 9, 3, 3
+# A delta costs the host memory and time; below this, or if it saves less than that, the layer goes whole. In bytes.
+DELTA_FROM = 64 << 10
+DELTA_SHARE = 0.8
+# Both layers of a delta are in memory together, on either end. In bytes.
+DELTA_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -52,4 +69,109 @@ def plan(snapshot_dir: Path, probe: Mapping[str, Any], disk_share: float = 0.9) 
     before they are handed out. ``disk_share`` is the share of a host's free disk that may be used. Raises QsmrError
     where the snapshot is damaged: then there is nothing to send to any host.
     """
-    raise NotImplementedError
+    if probe["image"]:
+        return HostPlan()
+    directory = snapshot_dir.resolve()
+    snapshot = read_snapshot(directory)
+    return _planner(directory, snapshot.image_file.stat().st_mtime_ns).plan(probe, disk_share)
+
+
+@lru_cache(maxsize=2)
+def _planner(directory: Path, _image_time: int) -> _Planner:
+    return _Planner(read_snapshot(directory))
+
+
+class _Planner:
+    """Plans of one push: what was compressed and verified for a host is so for the next one."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.image = read_image(snapshot.image_file)
+        named = snapshot.manifest["image"]
+        self.diff_ids = [layer.diff_id for layer in self.image.layers]
+        if [self.image.id, *self.diff_ids] != [named["id"], *(layer["diff_id"] for layer in named["layers"])]:
+            raise QsmrError(f"{snapshot.image_file} is not the image of its snapshot.json: build the snapshot again")
+        # What the image shares with others; without the figure, all but the topmost layer.
+        self.shared = int(named.get("base_layers", len(self.diff_ids) - 1))
+        self.store = LayerStore(snapshot.directory.parent / DIRECTORY)
+        self.others = [other for other in find_snapshots(snapshot.directory.parent)[0] if other.id != snapshot.id]
+        self.store.prune(*self._used())
+        self.lock = threading.Lock()
+
+    def _used(self) -> tuple[set[str], set[str]]:
+        images = [found.manifest["image"] for found in (self.snapshot, *self.others)]
+        return {layer["diff_id"] for image in images for layer in image["layers"]}, {image["id"] for image in images}
+
+    def plan(self, probe: Mapping[str, Any], disk_share: float) -> HostPlan:
+        with self.lock:
+            absent = 0 if probe["store"] == CONTAINERD else int(probe["layers"])
+            layers = [self._choose(index, probe) for index in range(absent, len(self.diff_ids))]
+        config = self.store.put(self.image.config)
+        blobs = {config.stem: Blob(config.stem, len(self.image.config), config)}
+        for layer in layers:
+            if layer.diff_id not in probe["kept"]:
+                blobs.setdefault(layer.sha256, Blob(layer.sha256, layer.stored_size, layer.path))
+        missing = [blob for blob in blobs.values() if blob.sha256 not in probe["staged"]]
+        fault = self._room_fault(probe, absent, missing, disk_share)
+        if fault:
+            return HostPlan(fault=fault)
+        steps = [_step(layer, layer.diff_id in probe["kept"]) for layer in layers]
+        return HostPlan(missing, {"absent": absent, "keep_from": self.shared, "config": config.stem, "layers": steps})
+
+    def _choose(self, index: int, probe: Mapping[str, Any]) -> StoredLayer:
+        """How a layer travels, if it does."""
+        full = self._full(index, ZSTD if probe["zstd"] and has_zstd() else GZIP)
+        there = full.diff_id in probe["kept"] or full.sha256 in probe["staged"]
+        if there or full.codec != ZSTD or full.stored_size < DELTA_FROM:
+            return full
+        for base, source, place in self._bases(index):
+            if base in probe["kept"]:
+                delta = self._delta(index, full, base, source, place, int(probe["memory"]))
+                return delta if delta and delta.stored_size <= DELTA_SHARE * full.stored_size else full
+        return full
+
+    def _full(self, index: int, codec: str) -> StoredLayer:
+        level = LEVEL_OF_BASE if index < self.shared else LEVEL_OF_CODE
+        found = self.store.find(self.diff_ids[index], codec)
+        return found or self.store.add(self.snapshot.image_file, self.image, index, codec, level)
+
+    def _bases(self, index: int) -> Iterator[tuple[str, Snapshot, int]]:
+        """The layers that were in this one's place in other snapshots, newest first: reckoned from the top."""
+        place = index - len(self.diff_ids)
+        for other in self.others:
+            layers = other.manifest["image"]["layers"]
+            if -place <= len(layers):
+                yield layers[place]["diff_id"], other, place
+
+    def _delta(
+        self, index: int, full: StoredLayer, base: str, source: Snapshot, place: int, memory: int
+    ) -> StoredLayer | None:
+        old_size = int(source.manifest["image"]["layers"][place]["size"])
+        if old_size + full.size > min(DELTA_LIMIT, memory // 2):
+            return None
+        found = self.store.find(full.diff_id, ZSTD, base)
+        if found:
+            return found
+        old = b"".join(self._layer(base, source, place))
+        new = layer_of(self.snapshot.image_file, self.image, index)
+        return self.store.add_delta(new, full, base, old, LEVEL_OF_DELTA)
+
+    def _layer(self, diff_id: str, source: Snapshot, place: int) -> Iterator[bytes]:
+        stored = self.store.find(diff_id, ZSTD)
+        if stored:
+            return decompressed(iter([stored.path.read_bytes()]), ZSTD)
+        image = read_image(source.image_file)
+        return layer_of(source.image_file, image, len(image.layers) + place)
+
+    def _room_fault(self, probe: Mapping[str, Any], absent: int, missing: list[Blob], disk_share: float) -> str:
+        """Why the host has no room, with the figures. Docker unpacks what it loads before it takes the layers over."""
+        staged = sum(blob.size - int(probe["staged"].get(f"{blob.sha256}.part", 0)) for blob in missing)
+        loading = 2 * sum(layer.size for layer in self.image.layers[absent:])
+        return room_fault(self.image.name, probe["room"], staged, loading, disk_share)
+
+
+def _step(layer: StoredLayer, kept: bool) -> dict[str, Any]:
+    step = {"diff_id": layer.diff_id, "size": layer.size}
+    if not kept:
+        step |= {"blob": layer.sha256, "codec": layer.codec}
+    return {**step, "base": layer.base} if layer.base else step

@@ -1,0 +1,170 @@
+"""Send all hosts of a play what they lack of a snapshot's image, so that they can pass it on to each other."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ansible.constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.executor.task_executor import TaskExecutor
+from ansible.plugins.action import ActionBase
+from ansible.template import Templar
+from ansible.utils.display import Display
+
+# Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
+sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
+from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.progress import PushProgress  # noqa: E402
+from qsmr.pushplan import plan  # noqa: E402
+from qsmr.transport import Job, Start, agent_command, distribute, uses_relay  # noqa: E402
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs once for all hosts."""
+
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables: dict[str, Any] = task_vars or {}
+        _result, given = self.validate_argument_spec(
+            {
+                "snapshot": {"type": "path", "required": True},
+                "staging": {"type": "str", "required": True},
+                "probes": {"type": "dict", "required": True},
+                "mode": {"type": "str", "choices": ["auto", "direct", "relay"], "default": "auto"},
+                "bandwidth": {"type": "float", "default": 0},
+                "hosts_at_once": {"type": "int", "default": 0},
+                "disk_share": {"type": "float", "default": 0.9},
+                "state_dir": {"type": "path", "required": True},
+                "project": {"type": "str", "required": True},
+            }
+        )
+        progress = PushProgress(Path(given["state_dir"]) / given["project"] / "progress.json", given["project"])
+        try:
+            hosts, mode = self._push(given, progress, variables)
+        except QsmrError as error:
+            raise AnsibleActionFail(str(error)) from error
+        finally:
+            progress.end()
+        return {"changed": False, "hosts": hosts, "mode": mode}
+
+    def _push(
+        self, given: Mapping[str, Any], progress: PushProgress, variables: dict[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        plans = {
+            name: plan(Path(given["snapshot"]), probe, given["disk_share"]) for name, probe in given["probes"].items()
+        }
+        jobs = {
+            name: Job(made.blobs, given["staging"], Session(self, name, variables).start)
+            for name, made in plans.items()
+            if made.blobs and not made.fault
+        }
+        relay = uses_relay(given["mode"], len(jobs))
+        outcomes = distribute(
+            jobs,
+            relay=relay,
+            bandwidth=given["bandwidth"] * 1e6 / 8,
+            at_once=given["hosts_at_once"],
+            report=progress.follow,
+        )
+        hosts: dict[str, Any] = {
+            name: {"order": made.order, "sent": 0, "fault": made.fault} for name, made in plans.items()
+        }
+        for name, outcome in outcomes.items():
+            for note in outcome.notes:
+                display.warning(f"{name}: {note}")
+            hosts[name] |= {
+                "sent": outcome.sent + outcome.relayed - outcome.resent,
+                "from_control": outcome.sent,
+                "resent": outcome.resent,
+                "resumed": outcome.resumed,
+                "seconds": round(outcome.seconds, 1),
+                "fault": outcome.fault,
+            }
+        return hosts, "relay" if relay else "direct"
+
+
+class Session:
+    """How to reach one host: just as Ansible itself does for a task there."""
+
+    def __init__(self, action: ActionModule, name: str, variables: dict[str, Any]) -> None:
+        hostvars = variables["hostvars"]
+        own = {**hostvars.raw_get(name), "hostvars": hostvars}
+        templar = Templar(loader=action._loader, variables=own)
+        context = action._play_context.copy()
+        context.remote_addr = context.port = None
+        for secret in ("password", "become_pass"):
+            # Kept where it was asked for on the command line, for all hosts.
+            if any(variable in variables for variable in C.MAGIC_VARIABLE_MAPPING[secret]):
+                setattr(context, secret, None)
+        context = context.set_task_and_variable_override(task=action._task, variables=own, templar=templar)
+        context.post_validate(templar=templar)
+        host = hostvars._inventory.get_host(name)
+        context.remote_addr = context.remote_addr or host.address
+        executor = TaskExecutor(
+            host,
+            action._task,
+            own,
+            context,
+            action._loader,
+            action._shared_loader_obj,
+            None,
+            hostvars._variable_manager,
+        )
+        kind = templar.template(own.get("ansible_connection") or action._task.connection)
+        connection = executor._connection = executor._get_connection(own, templar, kind)
+        executor._set_connection_options(own, templar)
+        self._name = name
+        self._connection = connection
+        self._context = context
+        python = str(templar.template(own.get("ansible_python_interpreter", "auto")))
+        if python.startswith("auto"):
+            python = (own.get("ansible_facts") or {}).get("discovered_interpreter_python", "python3")
+        self._command = shlex.join(agent_command(python))
+
+    def start(self) -> Start:
+        connection, become = self._connection, self._connection.become
+        command = self._command
+        prompt = success = password = ""
+        if become:
+            if getattr(become, "require_tty", False):
+                raise QsmrError(
+                    f"{self._name}: blobs cannot be sent with ansible_become_method {become.name}: "
+                    "use sudo, or give qsmr_host_dir to the SSH user"
+                )
+            command = become.build_become_command(command, connection._shell)
+            prompt, success = become.prompt or "", become.success
+            password = become.get_option("become_pass", playcontext=self._context) or ""
+        shell = ["/bin/sh", "-c", command]
+        words = {"prompt": prompt.encode(), "success": success.encode(), "password": password}
+        if connection.transport == "local":
+            return Start(shell, **words)
+        if connection.transport != "ssh":
+            raise QsmrError(f"{self._name}: ansible_connection is {connection.transport}: an image is sent by ssh only")
+        address = connection.get_option("host") or self._context.remote_addr
+        argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", address, shlex.join(shell))
+        keywords = connection._init_shm()
+        pipe = connection.sshpass_pipe
+        if pipe:
+            keywords["pass_fds"] = pipe
+
+        def started() -> None:
+            if pipe:
+                os.close(pipe[0])
+                os.write(pipe[1], f"{connection.get_option('password')}\n".encode())
+                os.close(pipe[1])
+
+        def ended() -> None:
+            if connection.shm:
+                connection.shm.unlink()
+                connection.shm = None
+
+        return Start(argv, keywords, **words, started=started, ended=ended)
