@@ -487,7 +487,7 @@ class Agent:
 
 
 def _make_directory(staging: Path) -> None:
-    staging.mkdir(mode=0o755, parents=True, exist_ok=True)
+    staging.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _own_address() -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .files import write_atomically
+
+if TYPE_CHECKING:
+    from .transport import Report
 
 _SECONDS_BETWEEN = 0.5
 
@@ -53,8 +57,56 @@ class Progress:
         return {"rate": round(rate, 1) or None, "eta_seconds": round(left / rate, 1) if rate else None}
 
 
+class PushProgress:
+    """Writes progress.json for a push::
+
+    project, process           whose run it is, and its process id
+    phase                      packing, sending; in the end done or failed
+    total, done                bytes that the hosts are to have, and how many of them are there
+    sent                       bytes that left the control node
+    hosts, complete, failed    number of hosts: in all, with everything, given up
+    slowest                    the host that lacks most, and its share in percent; null: none
+    rate, eta_seconds          bytes a second of the last seconds, and the time that the rest needs; null: not known
+    started, updated           seconds since 1970
+    """
+
+    _WINDOW = 20  # reports that the rate is taken from
+
+    def __init__(self, path: Path, project: str) -> None:
+        self._path = path
+        self._seen: deque[tuple[float, int]] = deque(maxlen=self._WINDOW)
+        self._now: dict[str, Any] = {"project": project, "process": os.getpid(), "phase": "packing", "total": 0}
+        self._now |= {"done": 0, "sent": 0, "hosts": 0, "complete": 0, "failed": 0, "slowest": None}
+        self._now |= {"rate": None, "eta_seconds": None, "started": round(time.time(), 1)}
+        self._write()
+
+    def follow(self, report: Report) -> None:
+        """Note how far the push is; twice a second, say."""
+        now = time.monotonic()
+        arrived = report.held - report.resumed
+        self._seen.append((now, arrived))
+        since, before = self._seen[0]
+        rate = (arrived - before) / (now - since) if now - since >= _SECONDS_BETWEEN else 0
+        self._now |= {"phase": "sending", "total": report.total, "done": report.held, "sent": report.sent}
+        self._now |= {"hosts": report.hosts, "complete": report.complete, "failed": report.failed}
+        self._now |= {"slowest": list(report.slowest) if report.slowest else None, "rate": round(rate) or None}
+        self._now["eta_seconds"] = round((report.total - report.held) / rate, 1) if rate > 0 else None
+        self._write()
+
+    def end(self) -> None:
+        done = self._now["total"] == self._now["done"]
+        self._now |= {"phase": "done" if done else "failed", "rate": None, "eta_seconds": None}
+        self._write()
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, json.dumps({**self._now, "updated": round(time.time(), 1)}))
+
+
 def line_of(progress: Mapping[str, Any]) -> str:
     """Progress in words: what a log wants now and then."""
+    if "hosts" in progress:
+        return _push_line(progress)
     total, done = progress["total"], progress["done"]
     if progress["phase"] == "watching":
         return _line_of_watch(progress)
@@ -91,6 +143,21 @@ def _line_of_watch(progress: Mapping[str, Any]) -> str:
     workers = progress["workers"]
     parts.append(f"{workers} worker{'s' * (workers != 1)} alive" if workers else "no worker seen")
     return f"{progress['trouble']}; still waiting" if progress["trouble"] else ", ".join(parts)
+
+
+def _push_line(progress: Mapping[str, Any]) -> str:
+    if progress["phase"] == "packing":
+        return f"{progress['project']}: packing what the hosts lack"
+    total, done = progress["total"], progress["done"]
+    parts = [f"{progress['project']}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB ({100 * done // max(total, 1)} %)"]
+    if progress["rate"]:
+        parts += [f"{progress['rate'] / 1e6:,.1f} MB/s", f"{_clock(progress['eta_seconds'])} left"]
+    parts.append(f"{progress['complete']} of {progress['hosts']} hosts complete")
+    if progress["failed"]:
+        parts.append(f"{progress['failed']} failed")
+    if progress["slowest"]:
+        parts.append("{} {} %".format(*progress["slowest"]))
+    return ", ".join(parts)
 
 
 def _clock(seconds: float) -> str:
