@@ -13,11 +13,6 @@ description:
     differs by Docker Compose (v1 or v2), and waits until every worker is healthy.
   - The image must be on the host, see M(qsmr_image).
 options:
-  state:
-    description: V(absent) stops the workers, each after its job at hand, and removes them and the project's releases.
-    type: str
-    choices: [present, absent]
-    default: present
   project:
     description: Project of the job service.
     type: str
@@ -46,16 +41,27 @@ options:
     type: str
   release:
     description:
-      - A release that is on the host already, to be run instead of a snapshot. One of the two is required if
-        O(state=present). V(before) means the one that the host ran before.
+      - A release that is on the host already, to be run instead of a snapshot. One of the two is required.
+        V(current) means the one that runs, V(before) the one that ran before.
     type: str
   hostname:
-    description: The host's part of the workers' names. Required if O(state=present).
+    description: The host's part of the workers' names.
     type: str
+    required: true
   count:
-    description: Number of workers. More or fewer of them leave the others running.
-    type: int
-    default: 1
+    description:
+      - Number of workers; or one for the size of the host, as in V(2 per core), V(1 per 2 cores), V(1 per 4 GB).
+        More or fewer of them leave the others running.
+    type: str
+    default: "1"
+  cpus:
+    description: Number of processors that each worker may use, such as V(0.5). Empty means all.
+    type: str
+    default: ""
+  memory:
+    description: Memory that each worker may use, such as V(512m) or V(4g). Empty means all.
+    type: str
+    default: ""
   healthy_deadline:
     description: Seconds until every worker must be healthy.
     type: int
@@ -166,7 +172,7 @@ from ansible.module_utils.qsmr.release import Releases
 
 def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     parameters = module.params
-    for name in ("count", "drain_timeout", "healthy_deadline", "min_healthy_time"):
+    for name in ("drain_timeout", "healthy_deadline", "min_healthy_time"):
         if parameters[name] < 0:
             raise QsmrError(f"{name} is {parameters[name]}: give 0 or more")
     desired = desired_of(host, parameters)
@@ -194,21 +200,9 @@ def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     result["worker_names"] = [worker.worker for worker in workers]
 
 
-def absent(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
-    containers = host.containers()
-    result["differences"] = [f"workers: {len(containers)} -> 0"] if containers else []
-    if host.releases.root.exists():
-        result["differences"].append(f"releases: {', '.join(host.releases.ids()) or 'none'} -> none")
-    result["changed"] = bool(result["differences"])
-    result["workers"] = {}
-    if result["changed"] and not module.check_mode:
-        host.remove()
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "project": {"type": "str", "required": True},
             "compose_project": {"type": "str", "required": True},
             "host_dir": {"type": "path", "required": True},
@@ -217,8 +211,10 @@ def main() -> None:
             "release": {"type": "str"},
             "files": {"type": "dict"},
             "worker_env": {"type": "str", "no_log": True},
-            "hostname": {"type": "str"},
-            "count": {"type": "int", "default": 1},
+            "hostname": {"type": "str", "required": True},
+            "count": {"type": "str", "default": "1"},
+            "cpus": {"type": "str", "default": ""},
+            "memory": {"type": "str", "default": ""},
             "healthy_deadline": {"type": "int", "default": 120},
             "min_healthy_time": {"type": "int", "default": 0},
             "revert": {"type": "bool", "default": False},
@@ -226,7 +222,7 @@ def main() -> None:
             "hold": {"type": "bool", "default": False},
             "drain_timeout": {"type": "int", "default": 60},
         },
-        required_if=[("state", "present", ("hostname",)), ("state", "present", ("snapshot", "release"), True)],
+        required_one_of=[("snapshot", "release")],
         required_together=[("snapshot", "files", "worker_env")],
         mutually_exclusive=[("snapshot", "release")],
         supports_check_mode=True,
@@ -235,7 +231,7 @@ def main() -> None:
     host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
     result = {"changed": False, "differences": [], "gone": [], "release_before": releases.current}
     try:
-        (present if module.params["state"] == "present" else absent)(module, host, result)
+        present(module, host, result)
     except QsmrError as error:
         module.fail_json(msg=str(error), **{**result, "release": releases.current})
     module.exit_json(**result, release=releases.current)

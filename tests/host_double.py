@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from image_archives import image_id
 from qsmr.dockercli import Docker, Result
+from qsmr.hostfit import Limits
 
 LAYERS = ["sha256:base", "sha256:code"]
 
@@ -137,7 +138,12 @@ class HostDouble:
             return Result(0, "1.29.2\n")
         name = f"qsmr_snapshot_demo:{env['QSMR_SNAPSHOT_ID']}"
         wanted = sorted(f"{key}={value}" for key, value in env.items() if key.startswith(("UWORKER_", "QSMR_")))
-        fitting = [c for c in self.containers if c["Image"] == self.images[name]["Id"] and c["Config"]["Env"] == wanted]
+        limits = Limits(env["UWORKER_CPUS"], env["UWORKER_MEMORY"])
+        made_of = {
+            "Image": self.images[name]["Id"],
+            "HostConfig": {"NanoCpus": limits.nano_cpus, "Memory": limits.memory_bytes},
+        }
+        fitting = [c for c in self.containers if c | made_of == c and c["Config"]["Env"] == wanted]
         number = int(line.rpartition("=")[2])
         self.containers = fitting[:number]
         while len(self.containers) < number:
@@ -146,7 +152,7 @@ class HostDouble:
                 {
                     "Id": f"id{new}",
                     "Name": f"/worker-{new}",
-                    "Image": self.images[name]["Id"],
+                    **made_of,
                     "State": state(self.condition),
                     "Config": {"Image": name, "Hostname": f"{new}", "Env": wanted},
                 }

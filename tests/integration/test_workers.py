@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from container_fleet import REPOSITORY, Fleet, docker
+from container_fleet import Fleet, docker
 from worker_snapshots import HEALTHY_AFTER_8_S, PASSWORD, PROJECT, SICK, copy_snapshot, make_snapshot
 
 ROOT = f"/opt/qsmr/{PROJECT}"
@@ -302,38 +300,15 @@ def test_damaged_archive_is_refused_on_arrival(rollout):
 
 
 def test_absent_leaves_nothing_of_the_project(rollout):
-    arguments = {
-        "state": "absent",
-        "project": PROJECT,
-        "compose_project": f"qsmr-{PROJECT}",
-        "host_dir": "/opt/qsmr",
-        "drain_timeout": 5,
-    }
+    def remove():
+        return rollout.fleet.ok("stop.yml", qsmr_project=PROJECT, qsmr_remove=True, qsmr_drain_timeout=5)
 
-    def remove() -> str:
-        return subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible"),
-                "workers",
-                "-m",
-                "qsmr_worker",
-                "-a",
-                json.dumps(arguments),
-                "-e",
-                json.dumps(rollout.fleet.variables),
-            ],
-            cwd=REPOSITORY,
-            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-
-    assert remove().count("CHANGED") == 3
+    assert remove().changed == {"host1": 1, "host2": 1, "host3": 1}
     for host in rollout.fleet.hosts:
         assert rollout.running(host) == []
-        assert PROJECT not in rollout.fleet.ssh(host, "ls /opt/qsmr; docker network ls")
-    assert remove().count("SUCCESS") == 3
+        look = "ls /opt/qsmr; docker network ls; docker image ls --format '{{.Repository}}'"
+        assert PROJECT not in rollout.fleet.ssh(host, look)
+    assert remove().changed == {}
 
 
 def start(fleet: Fleet, host: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 from qsmr.errors import QsmrError
-from qsmr.hostfit import host_cores, host_memory, limits, worker_count
+from qsmr.hostfit import Limits, host_cores, host_memory, worker_count
 
 
 @pytest.mark.parametrize(
@@ -39,16 +38,17 @@ def test_this_machine_has_a_size():
 
 
 @pytest.mark.parametrize(
-    ("cpus", "memory", "service"),
+    ("cpus", "memory", "nano_cpus", "size", "env"),
     [
-        ("", "", {}),
-        ("2", "", {"cpus": 2}),
-        ("0.5", "512M", {"cpus": 0.5, "mem_limit": "512m"}),
-        ("", "4g", {"mem_limit": "4g"}),
+        ("", "", 0, 0, {"UWORKER_CPUS": "0", "UWORKER_MEMORY": "0"}),
+        ("2", "", 2_000_000_000, 0, {"UWORKER_CPUS": "2", "UWORKER_MEMORY": "0"}),
+        ("0.35", "512M", 350_000_000, 512 * 2**20, {"UWORKER_CPUS": "0.35", "UWORKER_MEMORY": "512m"}),
+        ("", "4g", 0, 4 * 2**30, {"UWORKER_CPUS": "0", "UWORKER_MEMORY": "4g"}),
     ],
 )
-def test_limits_as_compose_reads_them(cpus, memory, service):
-    assert yaml.safe_load(limits(cpus, memory)) == {"version": "2.4", "services": {"uworker": service}}
+def test_limits_for_compose_and_as_docker_shows_them(cpus, memory, nano_cpus, size, env):
+    limits = Limits.checked(cpus, memory)
+    assert (limits.nano_cpus, limits.memory_bytes, limits.env) == (nano_cpus, size, env)
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_limits_as_compose_reads_them(cpus, memory, service):
 )
 def test_limits_that_docker_would_not_take(cpus, memory, fault):
     with pytest.raises(QsmrError, match=f"^qsmr_worker_{fault} is"):
-        limits(cpus, memory)
+        Limits.checked(cpus, memory)

@@ -7,6 +7,7 @@ import json
 import pytest
 from host_double import HostDouble, image, snapshot, state
 from qsmr.errors import QsmrError
+from qsmr.hostfit import Limits
 from qsmr.hostimage import Wanted
 from qsmr.hostworker import Desired, Sick, WorkerHost, compare
 from qsmr.release import Releases
@@ -14,11 +15,14 @@ from qsmr.release import Releases
 PASSWORD = "s3cret$pass"
 
 
-def desired(snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1", drain=60):
+def desired(
+    snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1", drain=60, limits=("", "")
+):
     env = f"UWORKER_JOB_API_PASSWORD={password}\nQSMR_CONFIG=\nQSMR_SNAPSHOT_ID={snapshot_id}\n"
     manifest = snapshot(snapshot_id)
     files = {"docker-compose.yml": compose, "worker.env": env, "snapshot.json": json.dumps(manifest)}
-    return Desired("qsmr-demo", snapshot_id, Wanted.from_snapshot(snapshot(snapshot_id)), files, hostname, count, drain)
+    image_ = Wanted.from_snapshot(snapshot(snapshot_id))
+    return Desired("qsmr-demo", snapshot_id, image_, files, hostname, count, drain, Limits(*limits))
 
 
 class Lab:
@@ -71,6 +75,8 @@ def test_bare_host_gets_the_release(lab):
             ["worker.env: differs", "worker.env: key UWORKER_JOB_API_PASSWORD changed"],
         ),
         (desired(compose="services: 2\n"), ["docker-compose.yml: differs"]),
+        (desired(limits=("0.5", "")), ["cpus: all -> 0.5"]),
+        (desired(limits=("", "1g")), ["memory: all -> 1g"]),
     ],
 )
 def test_difference_is_named_settled_and_then_gone(lab, wanted, differences):
@@ -94,6 +100,19 @@ def test_scaling_leaves_the_others_alone(lab):
     lab.converge(desired(count=3))
     assert first in [container["Id"] for container in lab.double.containers]
     assert "restart" not in lab.double.changes
+    ups = [line for line in lab.double.commands if " up " in line]
+    assert ["--no-recreate" in line for line in ups] == [False, True]
+
+
+def test_stopped_workers_stay_stopped_with_their_release_until_they_are_started_again(lab):
+    lab.converge(desired(count=2))
+    lab.double.containers[0]["State"] = state("exited")
+    lab.host.stop()
+    assert [line for line in lab.double.commands if " stop " in line] == ["docker stop -t 75 id2"]
+    assert lab.releases.current == "r1"
+    lab.double.containers[1]["State"] = state("exited")
+    lab.host.stop()
+    assert lab.double.changes == ["up", "stop"]
 
 
 def test_nothing_to_do_takes_no_command_that_changes_something(lab):
@@ -271,18 +290,18 @@ def test_release_that_turns_sick_after_it_proved_itself_is_taken_back_and_not_of
     with pytest.raises(Sick, match="did not stay as it was: container worker-2: unhealthy"):
         lab.converge(desired("r2"), hold=True)
     assert lab.host.take_back(found, lab.host.fallback(desired("r2"), found, hold=True), 30)[1]
-    with pytest.raises(QsmrError, match="No release ran here before"):
-        lab.releases.rollback_target("before")
+    with pytest.raises(QsmrError, match="There is no such release here"):
+        lab.releases.named("before")
 
 
 def test_rollback_is_to_the_stable_release_before_and_goes_on_after_it_was_broken_off(lab):
     lab.converge(desired())
     lab.converge(desired("r2"))
-    assert lab.releases.rollback_target("before") == "r1"
+    assert lab.releases.named("before") == "r1"
     lab.releases.switch("r1")
-    assert lab.releases.rollback_target("before") == "r1"
+    assert lab.releases.named("before") == "r1"
     lab.releases.confirm("r1")
-    assert lab.releases.rollback_target("before") == "r2"
+    assert lab.releases.named("before") == "r2"
 
 
 def test_rollback_gives_up_a_switch_that_was_broken_off(lab):
@@ -290,7 +309,7 @@ def test_rollback_gives_up_a_switch_that_was_broken_off(lab):
         lab.converge(desired(name))
     lab.releases.write("r3", {"snapshot.json": "{}"})
     lab.releases.switch("r3")
-    assert lab.releases.rollback_target("before") == "r2"
+    assert lab.releases.named("before") == "r2"
 
 
 def test_release_on_the_host_is_found_by_its_name_and_its_absence_is_told(lab):

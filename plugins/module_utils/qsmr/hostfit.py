@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 
 from .errors import QsmrError
 
-# Compose reads it after the snapshot's own file: limits are the host's matter, a snapshot is the same everywhere.
-LIMITS_FILE = "limits.yml"
 GB = 1_000_000_000
 MOST_WORKERS = 1000
 # What Docker takes: at least 6 MB, with its own letters for binary units.
-MEMORY = re.compile(r"([0-9]+)([bkmg]?)", re.IGNORECASE)
+MEMORY = re.compile(r"([0-9]+)([bkmg]?)")
 UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 LEAST_MEMORY = 6 * 1024**2
 COUNT = re.compile(r"([0-9]+)(?: per (?:([0-9]+(?:\.[0-9]+)?) )?(cores?|GB))?")
@@ -52,17 +51,33 @@ def worker_count(text: str, cores: int, memory: int) -> int:
     return number
 
 
-def limits(cpus: str, memory: str) -> str:
-    """The Compose file that limits each worker to so many processors ("1.5") and so much memory ("4g").
+@dataclass(frozen=True)
+class Limits:
+    """What each worker may take of the host: processors ("1.5") and memory ("4g"); empty texts limit nothing."""
 
-    Empty texts limit nothing. Raises QsmrError for what Docker would not take.
-    """
-    lines = ["# What each worker may take of this host: see qsmr_worker_cpus and qsmr_worker_memory.", 'version: "2.4"']
-    if not re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,2})?)?", cpus) or (cpus and not float(cpus)):
-        raise QsmrError(f'qsmr_worker_cpus is "{cpus}": give a number of processors, such as 2 or 0.5, or nothing')
-    found = MEMORY.fullmatch(memory)
-    if memory and (not found or int(found[1]) * UNITS[found[2].lower()] < LEAST_MEMORY):
-        raise QsmrError(f'qsmr_worker_memory is "{memory}": give it as Docker does, such as 512m or 4g, or nothing')
-    own = [f"    cpus: {cpus}"] * bool(cpus) + [f"    mem_limit: {memory.lower()}"] * bool(memory)
-    lines += ["services:", "  uworker:" if own else "  uworker: {}", *own]
-    return "\n".join(lines) + "\n"
+    cpus: str = ""
+    memory: str = ""
+
+    @classmethod
+    def checked(cls, cpus: str, memory: str) -> Limits:
+        """Raises QsmrError for what Docker would not take."""
+        if not re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,2})?)?", cpus) or (cpus and not float(cpus)):
+            raise QsmrError(f'qsmr_worker_cpus is "{cpus}": give a number of processors, such as 2 or 0.5, or nothing')
+        limits = cls(cpus, memory.lower())
+        if memory and (not MEMORY.fullmatch(limits.memory) or limits.memory_bytes < LEAST_MEMORY):
+            raise QsmrError(f'qsmr_worker_memory is "{memory}": give it as Docker does, such as 512m or 4g, or nothing')
+        return limits
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What docker-compose.yml puts in for its limits; 0 is none."""
+        return {"UWORKER_CPUS": self.cpus or "0", "UWORKER_MEMORY": self.memory or "0"}
+
+    @property
+    def nano_cpus(self) -> int:
+        return round(float(self.cpus or 0) * 1_000_000_000)
+
+    @property
+    def memory_bytes(self) -> int:
+        number, unit = MEMORY.fullmatch(self.memory or "0").groups()  # type: ignore[union-attr]
+        return int(number) * UNITS[unit]

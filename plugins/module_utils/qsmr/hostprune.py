@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .dockercli import Docker
+from .dockercli import Container, Docker
 from .errors import QsmrError
 from .hostimage import layers_of
 from .hostpaths import why
@@ -44,7 +44,7 @@ class Pruning:
 
     def plan(self, keep: int) -> Plan:
         """Keep the ``keep`` newest releases, those that run or may be gone back to, and what containers use."""
-        images = self._images()
+        images = self.images()
         releases = self.releases.ids()
         manifests = {name: self._manifest(name) for name in releases}
         # A release may have lost its image, an image may not be a release yet: it was pushed and not started.
@@ -76,8 +76,7 @@ class Pruning:
 
     def carry_out(self, plan: Plan) -> None:
         """Remove what the plan says. Killed in between, the next run goes on."""
-        for name in plan.images:
-            self.docker.out(f"Removing the image {name}", "image", "rm", name)
+        self.remove_images(plan.images)
         for name in plan.removed:
             try:
                 if self.releases.directory(name).exists():
@@ -85,7 +84,16 @@ class Pruning:
             except OSError as error:
                 raise QsmrError(f"Release {name} cannot be removed: {why(error)}") from None
 
-    def _images(self) -> dict[str, dict[str, Any]]:
+    def unused_images(self, own: Sequence[Container]) -> list[str]:
+        """The names of the project's images that no container is made from, but perhaps some of these."""
+        in_use = self._images_in_use(own)
+        return [f"{self.repository}:{tag}" for tag, found in self.images().items() if found["Id"] not in in_use]
+
+    def remove_images(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.docker.out(f"Removing the image {name}", "image", "rm", name)
+
+    def images(self) -> dict[str, dict[str, Any]]:
         """The project's images as Docker shows them, by snapshot id."""
         out = self.docker.out(
             "Listing the project's images",
@@ -100,9 +108,10 @@ class Pruning:
         found = {tag: self.docker.image(f"{self.repository}:{tag}") for tag in tags}
         return {tag: image for tag, image in found.items() if image}
 
-    def _images_in_use(self) -> set[str]:
-        """The ids of images that any container is made from, running or not, of this project or not."""
-        ids = self.docker.out("Listing the containers", "ps", "--all", "--quiet", "--no-trunc").split()
+    def _images_in_use(self, own: Sequence[Container] = ()) -> set[str]:
+        """The ids of images that any other container is made from, running or not, of this project or not."""
+        found = self.docker.out("Listing the containers", "ps", "--all", "--quiet", "--no-trunc").split()
+        ids = sorted(set(found) - {container.id for container in own})
         if not ids:
             return set()
         # Its own line for each: one of them that goes away meanwhile is no error.

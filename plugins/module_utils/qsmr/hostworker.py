@@ -15,6 +15,7 @@ from typing import Any
 
 from .dockercli import GRACE_KEY, HOSTNAME_KEY, RELEASE_KEY, Container, Docker, redact
 from .errors import QsmrError
+from .hostfit import Limits, host_cores, host_memory, worker_count
 from .hostimage import Wanted
 from .hostpaths import why
 from .release import COMPOSE_FILE, ENV_FILE, MANIFEST, Releases, parse_env
@@ -31,6 +32,8 @@ NO_IMAGE = Wanted("", "", (), "")
 FINE = ("healthy", "starting")
 # Conditions that Compose leaves alone: only a restart helps.
 STUCK = ("unhealthy", "restarting", "paused", "running")
+# States that last, or come back when the host starts again, until the container is stopped.
+ENDLESS = ("running", "restarting", "paused")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Desired:
     hostname: str
     count: int
     drain_timeout: int
+    limits: Limits = Limits()
 
     @property
     def env(self) -> dict[str, str]:
@@ -97,6 +101,12 @@ def compare_settings(desired: Desired, found: Found) -> list[str]:
     if found.release != desired.snapshot_id:
         keys.discard(RELEASE_KEY)
     lines += [f"{ENV_FILE}: key {key} changed" for key in sorted(keys)]
+    limits = desired.limits
+    for name, wanted, actual in (
+        ("cpus", limits.cpus, {c.nano_cpus / 1e9 for c in found.containers if c.nano_cpus != limits.nano_cpus}),
+        ("memory", limits.memory, {c.memory for c in found.containers if c.memory != limits.memory_bytes}),
+    ):
+        lines += [f"{name}: {value or 'all'} -> {wanted or 'all'}" for value in sorted(actual)]
     if len(found.containers) != desired.count:
         lines.append(f"workers: {len(found.containers)} -> {desired.count}")
     return lines
@@ -110,12 +120,13 @@ def desired_of(host: WorkerHost, parameters: Mapping[str, Any]) -> Desired:
         image=NO_IMAGE,
         files={},
         hostname=parameters["hostname"],
-        count=parameters["count"],
+        count=worker_count(parameters["count"], host_cores(), host_memory()),
         drain_timeout=parameters["drain_timeout"],
+        limits=Limits.checked(parameters["cpus"], parameters["memory"]),
     )
     snapshot = parameters["snapshot"]
     if snapshot is None:
-        return host.installed(desired, host.releases.rollback_target(parameters["release"]))
+        return host.installed(desired, host.releases.named(parameters["release"]))
     files = {**parameters["files"], ENV_FILE: parameters["worker_env"]}
     return replace(desired, snapshot_id=snapshot["snapshot_id"], image=Wanted.from_snapshot(snapshot), files=files)
 
@@ -217,7 +228,9 @@ class WorkerHost:
             self.releases.confirm(found.release)
         if found.differing_files:
             self.releases.write(desired.snapshot_id, {name: desired.files[name] for name in found.differing_files})
-        self._compose_up(desired)
+        # Another version of Compose would make the workers anew that there are, where only their number differs.
+        only_number = all(line.startswith("workers: ") for line in compare_settings(desired, found))
+        self._compose_up(desired, "--no-recreate" if only_number else "")
         self.releases.switch(desired.snapshot_id)
         now = self.find(desired)
         left = compare_settings(desired, now)
@@ -233,7 +246,7 @@ class WorkerHost:
         timeout = self.stop_timeout + COMPOSE_TIMEOUT
         self.docker.out(what, verb, "-t", str(self.stop_timeout), *ids, timeout=timeout)
 
-    def _compose_up(self, desired: Desired) -> None:
+    def _compose_up(self, desired: Desired, option: str = "") -> None:
         command, _ = self.docker.compose(self.docker.info())
         result = self.docker.run(
             (
@@ -242,9 +255,10 @@ class WorkerHost:
                 "--file", str(self.releases.directory(desired.snapshot_id) / COMPOSE_FILE),
                 "up", "--detach", "--no-build", "--remove-orphans",
                 "--timeout", str(self.stop_timeout),
+                *filter(None, [option]),
                 "--scale", f"{SERVICE}={desired.count}",
             ),
-            {**self.docker.environ, **desired.env},
+            {**self.docker.environ, **desired.env, **desired.limits.env},
             self.stop_timeout + COMPOSE_TIMEOUT,
         )  # fmt: skip
         if result.code:
@@ -328,6 +342,12 @@ class WorkerHost:
         if ids:
             self._let_end("Stopping the workers", "stop", *ids)
             self.docker.out("Removing the workers", "rm", *ids)
+
+    def stop(self) -> None:
+        """Let the workers end, each after its job at hand or ``drain_timeout``. They and the release stay there."""
+        ids = [container.id for container in self.containers() if container.state in ENDLESS]
+        if ids:
+            self._let_end("Stopping the workers", "stop", *ids)
 
     def remove(self) -> None:
         """Stop the workers, each after its job at hand or ``drain_timeout``, and remove them and all releases."""

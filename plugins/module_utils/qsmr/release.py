@@ -73,17 +73,23 @@ class Releases:
         known = (self.stable or self.current, self.previous)
         return next((name for name in known if name not in ("", snapshot_id) and self.directory(name).is_dir()), "")
 
-    def rollback_target(self, name: str) -> str:
-        """The release that a rollback means by a name; "before" is the one that ran before. Raises QsmrError.
+    def named(self, name: str) -> str:
+        """The release that a name means: "current", "before" for the one that ran before, or its own. Raises QsmrError.
 
         Where a switch was broken off, which leaves ``current`` at what is not stable, "before" gives it up; and a
         rollback that was broken off itself goes on to the same end.
         """
-        if name == "before":
+        if name == "current":
+            name = self.current
+        elif name == "before":
             unproven = self.stable and self.current not in (self.stable, self.previous)
             name = self.stable if unproven else self.previous
-        if not name or name == self.current == self.stable == self.previous:
-            raise QsmrError("No release ran here before the one that runs: give qsmr_release")
+            if name == self.current == self.stable:
+                name = ""
+        if not name:
+            raise QsmrError(
+                "There is no such release here: give qsmr_release, one of " + (", ".join(self.ids()) or "none")
+            )
         return name
 
     def ids(self) -> list[str]:

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The end of a project's workers on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qsmr_stop
+short_description: Have the workers of a project stopped on a host, or nothing of it there
+version_added: "0.1.0"
+description:
+  - Lets the workers end, each after its job at hand or when it has given it back. They stay stopped when the host restarts.
+options:
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+  compose_project:
+    description: Name of the Compose project that the workers belong to.
+    type: str
+    required: true
+  host_dir:
+    description: Directory on the host that holds C(<project>/releases).
+    type: path
+    required: true
+  image:
+    description: Name of the project's images without the tag, which is the snapshot id.
+    type: str
+    required: true
+  remove:
+    description:
+      - Also remove the containers, the project's releases, and its images that no other container is made from.
+    type: bool
+    default: false
+  drain_timeout:
+    description: Seconds that each worker gets for its job at hand.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Tells the differences and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows running workers, and with O(remove) releases and images.
+  idempotent:
+    support: full
+    description: Changes nothing where nothing runs, and with O(remove) nothing is there.
+author: qsmr-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Nothing of the project is on the host
+  qsmr_stop:
+    project: demo
+    compose_project: qsmr-demo
+    host_dir: /opt/qsmr
+    image: qsmr_snapshot_demo
+    remove: true
+"""
+
+RETURN = r"""
+differences:
+  description: What was there that should not be.
+  returned: always
+  type: list
+  elements: str
+  sample: ["running workers: 2 -> 0"]
+gone:
+  description: Names of workers that ran and do no more. They can hold no job any longer.
+  returned: always
+  type: list
+  elements: str
+release:
+  description: Snapshot id of the release that is started again by M(qsmr_worker); empty if there is none.
+  returned: always
+  type: str
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.dockercli import Docker
+from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostprune import Pruning
+from ansible.module_utils.qsmr.hostworker import ENDLESS, WorkerHost
+from ansible.module_utils.qsmr.release import Releases
+
+
+def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
+    if module.params["drain_timeout"] < 0:
+        raise QsmrError(f"drain_timeout is {module.params['drain_timeout']}: give 0 or more")
+    containers = host.containers()
+    result["gone"] = sorted(worker.worker for worker in containers if worker.state in ENDLESS)
+    before = {"running workers": len(result["gone"])}
+    after = {"running workers": 0}
+    if module.params["remove"]:
+        pruning = Pruning(host.docker, host.releases, host.compose_project, module.params["image"])
+        images = pruning.unused_images(containers)
+        before |= {"containers": len(containers), "releases": host.releases.ids(), "images": images}
+        after |= {"containers": 0, "releases": [], "images": []}
+    result["diff"] = {"before": before, "after": after}
+    result["differences"] = [
+        f"{name}: {', '.join(value) if isinstance(value, list) else value} -> {after[name] or 0}"
+        for name, value in before.items()
+        if value
+    ]
+    directory_left = module.params["remove"] and host.releases.root.exists()
+    result["changed"] = bool(result["differences"]) or directory_left
+    if module.check_mode or not result["changed"]:
+        return
+    host.stop()
+    if module.params["remove"]:
+        host.remove()
+        pruning.remove_images(images)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "required": True},
+            "compose_project": {"type": "str", "required": True},
+            "host_dir": {"type": "path", "required": True},
+            "image": {"type": "str", "required": True},
+            "remove": {"type": "bool", "default": False},
+            "drain_timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    releases = Releases(Path(module.params["host_dir"]), module.params["project"])
+    host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
+    result = {"changed": False, "differences": [], "gone": []}
+    try:
+        run(module, host, result)
+    except QsmrError as error:
+        module.fail_json(msg=str(error), **{**result, "release": releases.current})
+    module.exit_json(**result, release=releases.current)
+
+
+if __name__ == "__main__":
+    main()
