@@ -134,9 +134,12 @@ def parse_time(text: object) -> datetime | None:
 
 
 def newest_failed(jobs: Iterable[dict[str, Any]], number: int = failures.SAMPLE) -> list[dict[str, Any]]:
-    """Those of ``jobs`` that failed last; one whose claim was given back is free again and no failure."""
-    failed = (job for job in jobs if state_of(job) == "failed")
-    return heapq.nlargest(number, failed, key=lambda job: job.get("Failed") or "")
+    """Those of ``jobs`` that failed last, by time; one whose claim was given back is free again and no failure."""
+
+    def time(job: Mapping[str, Any]) -> str:
+        return job.get("Failed") or ""
+
+    return sorted(heapq.nlargest(number, (job for job in jobs if state_of(job) == "failed"), key=time), key=time)
 
 
 def read_failures(
