@@ -9,7 +9,7 @@ module: qsmr_stop
 short_description: Have the workers of a project stopped on a host, or nothing of it there
 version_added: "0.1.0"
 description:
-  - Lets the workers end, each after its job at hand or when it has given it back. They stay stopped if the host restarts.
+  - Lets the workers end, each after its job at hand or when it has given it back. A restart of the host starts none.
 options:
   project:
     description: Project of the job service.
