@@ -95,7 +95,7 @@ def retrieved(scan_ids: list[int], config: str, mode: str = "stnd", snapshot: st
             product, info, told = retrieve(*inputs, files["spectroscopy"], files[config], files[mode], mode)
             yield {"L2": [product], "L2i": info, "L2c": comments + told}
         except NoResult as reason:
-            yield {"L2": [], "L2i": {}, "L2c": [*comments, f"Error: {reason}"]}
+            yield {"L2": [], "L2i": {"ScanID": scan_id, "FreqMode": 1}, "L2c": [*comments, f"Error: {reason}"]}
 
 
 class Jobs:

@@ -270,12 +270,13 @@ def figures_of(product: ProductComparison, here: str, there: str) -> Iterator[Fi
         axis.set(xlabel=f"mean {here} less {there} / ppm", ylabel="altitude / km")
         axis.legend(title="latitude (scans)", fontsize=8)
 
-    yield draw(
-        f"{name}_latitudes",
-        "Mean differences by latitude band, with their 95 % confidence intervals.",
-        "Mean difference by altitude, a line for each latitude band; the table below names the largest of each.",
-        bands,
-    )
+    if np.isfinite(data.band_difference_low).any():
+        yield draw(
+            f"{name}_latitudes",
+            "Mean differences by latitude band, with their 95 % confidence intervals.",
+            "Mean difference by altitude, a line for each latitude band; the table below names the largest of each.",
+            bands,
+        )
 
     def scalars(canvas: Canvas) -> None:
         shown = [key for key in SCALARS if np.isfinite(data[key]).any() and np.isfinite(data[f"{key}_other"]).any()]

@@ -1,0 +1,275 @@
+"""Two projects side by side: the verdict names what differs, and nothing that does not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+from level2_documents import MANIFEST, Project, made_up, retrieved
+from qsmr import compare as comparing
+from qsmr.compare import Side, adjusted, common_grid, compare, confidence, on_grid, pitman_morgan, wilcoxon
+from qsmr.comparepage import write_all
+from qsmr.errors import QsmrError
+from scipy import stats
+
+sys.path.append(str(Path(__file__).parents[2] / "images/odin"))
+from odin import scans  # noqa: E402
+
+SCANS = range(1, 41)
+
+
+def side(directory, name, documents, config="q_std", snapshot="261124-0000000001", **manifest):
+    project = Project(directory / name)
+    found = project.snapshots / "qsmr_snapshot_demo_261124/snapshot.json"
+    found.parent.mkdir(parents=True)
+    told = {**MANIFEST, "snapshot_id": snapshot, "settings": {"QSMR_CONFIG": config, "QSMR_INVEMODE": ""}, **manifest}
+    found.write_text(json.dumps(told))
+    project.finish(*documents)
+    project.update()
+    return Side.read(name, project.directory)
+
+
+def compared(directory, here, there):
+    return compare(side(directory, "new", here), side(directory, "old", there))
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory):
+    """The example code with a weaker a priori against its standard configuration, on the same scans."""
+    directory = tmp_path_factory.mktemp("compare")
+    ids = [*scans.listed(1, date(2015, 1, 11), date(2015, 1, 12))[::20], 7123991000]
+    sides = []
+    for name, config, snapshot in (
+        ("loose", "q_loose", "261124-0000000002"),
+        ("standard", "q_std", "261124-0000000001"),
+    ):
+        documents = retrieved(ids[1:] if name == "loose" else ids, config, snapshot=snapshot)
+        sides.append(side(directory, name, documents, config, snapshot))
+    return compare(*sides), directory
+
+
+def test_verdict_names_the_true_difference_of_two_configurations(loose):
+    result, _directory = loose
+    verdict = result.verdict
+    assert verdict.startswith("loose differs from standard on 23 common scans: ")
+    for words in (r"total error is 1\d\d% larger", r"noise error is \d\d\d% larger", "mean O3"):
+        assert re.search(words, verdict), words
+    assert verdict.endswith(
+        "What was set otherwise: QSMR_CONFIG q_std → q_loose, apriori_error 0.4 → 1.0, correlation_length 5000 → 3000."
+    )
+
+
+def test_numbers_agree_with_theory(loose):
+    """A weaker a priori: more noise, more from the measurement, and a total error that is the larger for it."""
+    data = loose[0].products[0].data
+    assert (data.vmr_error_noise_mean > 1.5 * data.vmr_error_noise_mean_other).mean() > 0.9
+    assert float(data.measurement_response_difference_mean.mean()) > 0
+    difference = data.vmr.values - data.vmr_other.values
+    np.testing.assert_allclose(data.vmr_difference_mean, difference.mean(0))
+    np.testing.assert_allclose(data.vmr_difference_spread, difference.std(0, ddof=1))
+    np.testing.assert_allclose(data.vmr_difference_percentile.sel(percentile=50), np.median(difference, 0))
+
+
+def test_files_hold_what_the_page_tells(loose):
+    result, directory = loose
+    target = directory / "out"
+    assert write_all(result, target)
+    page = (target / "compare.html").read_text()
+    assert result.verdict.replace("'", "&#39;") in page
+    assert page.count("<figure") == page.count('role="img"') == 5
+    assert len(list((target / "compare_figures").glob("*.svg"))) == 5
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    with xarray.open_dataset(next(target.glob("compare_*.nc"))) as data:
+        assert data.sizes["scan"] == 23
+        assert json.loads(data.provenance)[0]["snapshot_id"] == "261124-0000000002"
+    with (target / "scans.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 25
+    assert {row["outcome"] for row in rows} == {"retrieved", "no_result", ""}
+    assert not write_all(result, target)
+
+
+def test_same_profiles_are_said_to_be_the_same(tmp_path):
+    documents = [made_up(scan) for scan in SCANS]
+    result = compared(tmp_path, documents, documents)
+    assert result.verdict == "new and old give the same profiles on all 40 common scans."
+    assert write_all(result, tmp_path / "out", check_mode=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bias_is_found_where_it_is(tmp_path):
+    here = [made_up(scan) for scan in SCANS]
+    for document in here:
+        vmr = document["L2"][0]["VMR"]
+        vmr[10:14] = [1.05 * value for value in vmr[10:14]]
+    result = compared(tmp_path, here, [made_up(scan) for scan in SCANS])
+    assert "mean O3 differs within 36 to 42 km, most at 36 km: +5.0%" in result.verdict
+    data = result.products[0].data
+    assert (data.vmr_difference_q.values[10:14] < 1e-6).all()
+    assert (data.vmr_difference_q.values[14:] == 1).all()
+    assert (data.vmr_difference_low[10:14] > 0).all()
+
+
+def test_noise_of_another_draw_is_no_difference(tmp_path):
+    there = [made_up(scan) for scan in SCANS]
+    here = [made_up(scan + 1000) for scan in SCANS]
+    for mine, its in zip(here, there, strict=True):
+        its_id = its["L2i"]["ScanID"]
+        for part in (mine["L2i"], mine["L2"][0]):
+            part["ScanID"] = its_id
+        mine["L2"][0] |= {name: its["L2"][0][name] for name in ("MJD", "Lat1D", "Lon1D")}
+        mine["URLS"] = its["URLS"]
+    assert compared(tmp_path, here, there).verdict.startswith("No difference that counts between new and old")
+
+
+def test_a_sure_but_tiny_difference_does_not_count(tmp_path):
+    there = [made_up(scan) for scan in SCANS]
+    result = compared(tmp_path, [made_up(scan, factor=1.001) for scan in SCANS], there)
+    assert result.verdict.startswith("No difference that counts")
+    assert "less than a tenth of the error" in result.verdict
+
+
+def test_failures_are_told_apart(tmp_path):
+    def empty(scan):
+        return {"L2": [], "L2i": {"ScanID": scan, "FreqMode": 1}, "L2c": ["Error: too few spectra"]}
+
+    here = [*(made_up(scan) for scan in SCANS), empty(50), empty(51), made_up(52), made_up(60)]
+    there = [*(made_up(scan) for scan in SCANS), made_up(50), empty(51), empty(52), made_up(61)]
+    result = compared(tmp_path, here, there)
+    assert result.new_failures == [((1, 50), "no_result", "too few spectra")]
+    assert result.gone_failures == [((1, 52), "no_result", "too few spectra")]
+    assert "Failures: 1 new, 1 gone" in result.verdict
+    assert (result.coverage["only new"], result.coverage["only old"]) == (1, 1)
+
+
+def test_coarser_levels_decide_and_the_finer_profile_is_put_on_them(tmp_path):
+    here = [made_up(scan) for scan in SCANS]
+    for document in here:
+        product = document["L2"][0]
+        for name, column in product.items():
+            if isinstance(column, list):
+                product[name] = [row[::2] for row in column[::2]] if name == "AVK" else column[::2]
+    result = compared(tmp_path, here, [made_up(scan) for scan in SCANS])
+    assert result.products[0].data.altitude.values.tolist() == list(range(16000, 65000, 4000))
+    assert result.verdict.startswith("new and old give the same profiles")
+
+
+def test_levels_of_each_scans_own_meet_on_a_regular_grid():
+    rng = np.random.default_rng(1)
+    altitude = 16e3 + 2e3 * np.arange(25) + rng.uniform(0, 500, (40, 25))
+    grid = common_grid(altitude, altitude)
+    assert grid[0] >= altitude.min()
+    assert set(np.diff(grid)) == {2000.0}
+    np.testing.assert_allclose(on_grid(2 * altitude, altitude, grid)[:, 1:-2], 2 * grid[None, 1:-2].repeat(40, 0))
+
+
+def test_profiles_are_nan_where_they_do_not_reach():
+    altitude = np.array([[20.0, 10.0, np.nan], [30.0, 20.0, 10.0]])
+    values = np.array([[2.0, 1.0, np.nan], [3.0, 2.0, 1.0]])
+    expected = [[1.0, 1.5, 2.0, np.nan], [1.0, 1.5, 2.0, 2.5]]
+    np.testing.assert_array_equal(on_grid(values, altitude, np.array([10.0, 15.0, 20.0, 25.0])), expected)
+
+
+def test_products_of_other_names_are_paired_by_species(tmp_path):
+    here = [made_up(scan, products=("ClO / 501 GHz", "O3 / 501 GHz / 45 to 70 km")) for scan in SCANS]
+    there = [made_up(scan, products=("O3 / 501 GHz / 20 to 50 km", "N2O / 502 GHz")) for scan in SCANS]
+    pairs = [(product.product, product.other_product) for product in compared(tmp_path, here, there).products]
+    assert pairs == [("O3 / 501 GHz / 45 to 70 km", "O3 / 501 GHz / 20 to 50 km")]
+
+
+def test_mixed_unknown_and_dirty_snapshots_are_noted(tmp_path):
+    here = [made_up(scan, snapshot="261124-0000000001" if scan % 2 else "261125-abcdefabcd") for scan in SCANS]
+    dirty = {"code": {"directory": "/home/ana", "git_commit": "c0ffee", "git_dirty": True}}
+    result = compare(side(tmp_path, "new", here, **dirty), side(tmp_path, "old", [made_up(scan) for scan in SCANS]))
+    assert result.notes == [
+        "Several snapshots took part in new: 20 by 261124-0000000001, 20 by 261125-abcdefabcd",
+        "What made new is not all known: no snapshot.json of 261125-abcdefabcd was found",
+        "The code of new had changes that are not in its git commit",
+        "What made old is not all known: no snapshot.json of 261124-0123456789 was found",
+    ]
+
+
+def test_commits_between_come_from_the_code_where_it_is(tmp_path):
+    import subprocess
+
+    def git(*words):
+        identity = ("-c", "user.name=ana", "-c", "user.email=ana@example.com", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    commits = []
+    for subject in ("first", "second", "third"):
+        git("commit", "-q", "--allow-empty", "-m", subject)
+        commits.append({"git_commit": git("rev-parse", "HEAD"), "code_directory": str(tmp_path)})
+    found = comparing.commits_between([commits[0]], [commits[2]])
+    assert [line.split(" ", 2)[2] for line in found] == ["third", "second"]
+    assert comparing.commits_between([commits[0]], [{**commits[2], "code_directory": "/nosuch"}]) == []
+    assert comparing.commits_between([commits[0]], [commits[0]]) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "words"),
+    [
+        ("old", [1], "compared with itself"),
+        ("new", [99], "no scan with a profile in common"),
+        ("new", [], "have no scan"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(tmp_path, here, there, words):
+    other = side(tmp_path, "old", [made_up(scan) for scan in there])
+    mine = other if here == "old" else side(tmp_path, "new", [made_up(1)])
+    with pytest.raises(QsmrError, match=words):
+        compare(mine, other)
+    with pytest.raises(QsmrError, match="has no results of nosuch"):
+        Side.read("nosuch", tmp_path / "nosuch")
+
+
+def test_few_scans_are_too_few_to_tell(tmp_path):
+    result = compared(tmp_path, [made_up(1, factor=2)], [made_up(1)])
+    assert "only 1 scans in common, too few to tell" in result.verdict
+    assert write_all(result, tmp_path / "out")
+
+
+# --- the statistics, against what they are
+
+
+def test_tests_have_the_rate_of_false_alarms_that_they_state():
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(size=(2, 60, 2000))
+    for p_values in (wilcoxon(first - second), pitman_morgan(first, second)):
+        assert np.mean(p_values < 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def test_spread_test_finds_another_spread_and_not_another_mean():
+    rng = np.random.default_rng(3)
+    common = rng.normal(size=(200, 1))
+    first, second = common + 0.2 * rng.normal(size=(200, 1)), common + rng.normal(size=(200, 1))
+    assert pitman_morgan(first, second)[0] < 1e-4
+    assert pitman_morgan(first, first + 5)[0] == 1.0
+
+
+@pytest.mark.parametrize("count", [60, comparing.MOST_RESAMPLED + 1])
+def test_intervals_hold_the_true_mean_as_often_as_they_state(count):
+    values = np.random.default_rng(4).exponential(size=(count, 200))
+    low, high = confidence(values)
+    assert np.mean((low < 1) & (high > 1)) == pytest.approx(0.95, abs=0.045)
+
+
+def test_too_few_pairs_give_no_number_and_do_not_disturb_the_others():
+    values = np.full((10, 3), np.nan)
+    values[:, 0] = np.arange(1, 11)
+    values[:3, 1] = 1.0
+    values[:, 2] = 0.0
+    p_values = wilcoxon(values)
+    assert np.isnan(p_values[1])
+    assert p_values[[0, 2]].tolist() == [stats.wilcoxon(np.arange(1, 11)).pvalue, 1.0]
+    assert np.isfinite(adjusted(p_values)).tolist() == [True, False, True]
+    assert np.isnan(confidence(values)[0]).tolist() == [False, True, False]
