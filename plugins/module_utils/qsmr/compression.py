@@ -162,16 +162,17 @@ def decompressed(chunks: Iterable[bytes], codec: str, prefix: Prefix | None = No
 
 def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    rest = b""
     try:
         for chunk in chunks:
-            data = chunk
-            while data:
-                yield inflate.decompress(data, _OUT_SIZE)
-                data = inflate.unconsumed_tail
+            rest = chunk
+            while rest and not inflate.eof:
+                yield inflate.decompress(rest, _OUT_SIZE)
+                rest = inflate.unconsumed_tail
         yield inflate.flush()
     except zlib.error as error:
         raise Undecodable(f"gzip: {error}") from None
-    if not inflate.eof or inflate.unused_data:
+    if not inflate.eof or rest or inflate.unused_data:
         raise Undecodable("gzip: its end is not where it should be")
 
 
