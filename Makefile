@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test test-unit test-contract test-integration bench-jobs chaos-jobs lint lock
+.PHONY: help setup demo demo-clean test test-unit test-contract test-integration bench-jobs bench-results chaos-jobs lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -41,6 +41,9 @@ bench-jobs: .venv/dev.done ## Measure adding jobs against the former ways (ARGS=
 
 chaos-jobs: .venv/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
 	@$(BIN)/python tests/faults/chaos_jobs.py $(ARGS)
+
+bench-results: .venv/dev.done ## Measure fetching level 2 against one request after the other (ARGS=--large: 100,000 scans)
+	@$(BIN)/python tests/bench/results_bench.py $(ARGS)
 
 lint: .venv/dev.done .venv/system.done ## Run ruff, mypy, ansible-lint (production), yamllint and shellcheck
 	@$(BIN)/ruff check .

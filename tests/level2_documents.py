@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qsmr.odinapi import Level2
 from qsmr.resultindex import opened
 from qsmr.results import Outcome, bring_up_to_date
 
@@ -133,12 +134,12 @@ class Shelf:
         self.documents = documents
         self.asked: list[tuple[str, int, int]] = []
 
-    def level2(self, project: str, freq_mode: int, scan_id: int) -> Document | None:
+    def level2(self, project: str, freq_mode: int, scan_id: int) -> Level2 | None:
         self.asked.append((project, freq_mode, scan_id))
         found = self.documents.get(scan_id)
         if isinstance(found, Exception):
             raise found
-        return found
+        return found and Level2(found, json.dumps(found))
 
 
 class Project:

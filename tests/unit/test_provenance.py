@@ -22,9 +22,13 @@ def project(tmp_path):
     project.finish(made_up(7), made_up(8, snapshot="261125-abcdefabcd"), made_up(11), made_up(11, freq_mode=2))
     project.finish({"L2": [], "L2i": {"ScanID": 10, "FreqMode": 1}, "L2c": ["Error: too few spectra"]})
     project.jobs.end(9, state="FAILED")
-    project.shelf.level2 = lambda _project, mode, scan: (
-        made_up(scan, freq_mode=mode) if scan == 11 else project.shelf.documents.get(scan)
-    )
+    ask = project.shelf.level2
+
+    def of_each_mode(name, mode, scan):
+        project.shelf.documents[11] = made_up(11, freq_mode=mode)
+        return ask(name, mode, scan)
+
+    project.shelf.level2 = of_each_mode
     project.update()
     return project
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -15,10 +16,33 @@ from .errors import QsmrError
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
 _LISTING_TRIES = 5
+_HEAD = re.compile(r'\s*\{\s*"Info"\s*:\s*')
 
 
 class OdinAnswerError(QsmrError):
     """The API answered, but not with what it should."""
+
+
+class Level2(NamedTuple):
+    """A level 2 document, and the same as strict JSON."""
+
+    document: dict[str, Any]
+    text: str
+
+
+def _level2(text: str) -> Level2:
+    """The document in a v4 answer; ValueError, KeyError or TypeError if it is none.
+
+    Its text is taken from the answer: writing the numbers again would take longer than reading them.
+    """
+    words: list[str] = []
+    decoder = json.JSONDecoder(parse_constant=words.append)
+    head = _HEAD.match(text)
+    if not head:
+        document = decoder.decode(text)["Info"]
+        return Level2(dict(document), json.dumps(document))
+    document, end = decoder.raw_decode(text, head.end())
+    return Level2(dict(document), json.dumps(document) if words else text[head.end() : end])
 
 
 class OdinApi:
@@ -34,7 +58,7 @@ class OdinApi:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
 
-    def level2(self, project: str, freq_mode: int, scan_id: int) -> dict[str, Any] | None:
+    def level2(self, project: str, freq_mode: int, scan_id: int) -> Level2 | None:
         """The scan's level 2 as v4 shows it: ``L2`` (products), ``L2i``, later also ``L2c`` (comment lines).
 
         ``None`` when nothing is stored. A scan that could not be retrieved has an empty ``L2``. v4 shows
@@ -54,7 +78,7 @@ class OdinApi:
                 f"GET {url}: status {answer.status_code}. Look at the Odin API's log, then run again."
             )
         try:
-            return dict(json.loads(answer.content, parse_constant=lambda _word: None)["Info"])
+            return _level2(answer.content.decode())
         except (ValueError, KeyError, TypeError) as error:
             raise OdinAnswerError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
 

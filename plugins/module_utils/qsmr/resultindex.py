@@ -225,7 +225,9 @@ def opened(directory: Path, *, check_mode: bool = False) -> Iterator[ResultIndex
     except sqlite3.DatabaseError as error:
         raise QsmrError(f"{path}: {error}; remove it and run again, it is made anew") from None
     except OSError as error:
-        raise QsmrError(f"{error.filename} cannot be used: {error.strerror}; check qsmr_state_dir") from None
+        raise QsmrError(
+            f"{error.filename or directory} cannot be used: {error.strerror}; check qsmr_state_dir"
+        ) from None
 
 
 def utc(seconds: float | None) -> str:

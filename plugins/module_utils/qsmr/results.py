@@ -200,12 +200,12 @@ def _kept(job: Job, project: str, directory: Path) -> tuple[Facts, int, bool] | 
 
 
 def _fetch_one(odin: OdinApi, job: Job, project: str, directory: Path) -> tuple[Facts, int, bool]:
-    document = odin.level2(project, *job.key)
-    if document is None:
+    found = odin.level2(project, *job.key)
+    if found is None:
         raise LookupError
-    facts = check(document, project, job.key)
+    facts = check(found.document, project, job.key)
     path = document_path(directory, job.key)
-    text = json.dumps(document, allow_nan=False).encode()
+    text = found.text.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(text)

@@ -1,0 +1,192 @@
+"""How fast level 2 comes: by results.yml's own code, and scan by scan as the former instructions had it.
+
+usage: results_bench.py [--large]
+
+Both read the same services in the same run: doubles in a process of their own, whose documents have the size of the
+example code's (27 kB), once as near as loopback is and once with 20 ms to each answer, as from another house. One by one
+is measured on the first 500 scans. Prints a table and writes build/bench/results.json. --large adds 100,000 scans.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
+
+import requests  # noqa: E402
+from level2_documents import made_up  # noqa: E402
+from qsmr.jobapi import JobApi  # noqa: E402
+from qsmr.odinapi import OdinApi  # noqa: E402
+from qsmr.resultindex import opened  # noqa: E402
+from qsmr.results import CONNECTIONS, bring_up_to_date  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+SIZES = [2_000, 20_000]
+LARGE_SIZE = 100_000
+MOST_SINGLE = 500
+FAR = 0.02  # s
+FIRST = 7_000_000_000
+STEP = 1360  # ticks from one scan to the next
+
+
+def serve(count: int, delay: float) -> None:
+    """Both services on one port, which is printed: ``count`` finished jobs, and the level 2 of any scan."""
+    document = made_up(FIRST)
+    document["L2i"] |= {"ChannelsID": list(range(51)), "FitSpectrum": [[123.456 + k / 7 for k in range(17)]] * 51}
+    parts = json.dumps({"Info": document}).split(str(FIRST))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.split("?")[0]
+            if "/level2/" not in path:
+                if path.endswith("/jobs"):
+                    return self.say(200, b"".join(listing(count, "start=" in self.path, "finished" in self.path)))
+                return self.say(200, json.dumps({"JobStates": {"Finished": count}}).encode())
+            time.sleep(delay)
+            if not path.endswith("/"):
+                return self.say(308, b"", path + "/")
+            return self.say(200, path.split("/")[-2].join(parts).encode())
+
+        def say(self, status: int, body: bytes, location: str = "") -> None:
+            head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n"
+            head += f"Location: {location}\r\n" if location else ""
+            self.wfile.write(head.encode() + b"\r\n" + body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+def listing(count: int, news_only: bool, finished: bool) -> Iterator[bytes]:
+    yield b'{"Jobs": ['
+    numbers = range(max(0, count - 100) if news_only else 0, count if finished else 0)
+    for number in numbers:
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(1_700_000_000 + number))
+        job = {"Id": f"1:{FIRST + STEP * number}", "Status": "FINISHED", "Worker": "UWorker_host1_a", "Finished": at}
+        job |= {
+            "Claimed": at,
+            "ProcessingTime": 2.5,
+            "IsClaimed": True,
+            "Type": "qsmr",
+            "URLS": {"URL-Output": "x" * 80},
+        }
+        yield json.dumps(job).encode() + (b"," if number < numbers[-1] else b"")
+    yield b"]}"
+
+
+@contextmanager
+def services(count: int, delay: float) -> Iterator[str]:
+    command = [sys.executable, __file__, "--serve", str(count), str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/rest_api"
+        finally:
+            process.kill()
+
+
+Flow = Callable[[str, int, Path], int]
+
+
+def one_by_one(root: str, count: int, directory: Path) -> int:
+    """The job list, then each scan at the address that people are told, on a connection of its own."""
+    jobs = requests.get(f"{root}/v4/demo/jobs?status=finished", timeout=600).json()["Jobs"]
+    for job in jobs[:MOST_SINGLE]:
+        mode, scan = job["Id"].split(":")
+        answer = requests.get(f"{root}/v4/level2/demo/{mode}/{scan}", timeout=600)
+        (directory / f"{scan}.json").write_text(json.dumps(answer.json()))
+    return len(jobs[:MOST_SINGLE])
+
+
+def ours(root: str, count: int, directory: Path) -> int:
+    """What results.yml does, without the start of Ansible: checked documents, NetCDF and the table."""
+    with JobApi(root) as jobs, opened(directory) as index:
+        odin = OdinApi(root, CONNECTIONS)
+        outcome = bring_up_to_date(jobs, odin, "demo", "demo", index, directory, directory)
+        if outcome.outcomes != {"retrieved": count}:
+            raise SystemExit(f"not all came: {outcome.outcomes}")
+    return count
+
+
+def measure(root: str, flow: Flow, count: int) -> list[dict]:
+    """A first run, and for ours a second one that finds nothing new."""
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        for what in ("new", "again") if flow is ours else ("new",):
+            began = time.perf_counter()
+            scans = flow(root, count, Path(directory))
+            seconds = time.perf_counter() - began
+            rows.append(
+                {
+                    "flow": flow.__name__,
+                    "scans": count,
+                    "measured_on": scans,
+                    "what": what,
+                    "seconds": round(seconds, 2),
+                    "scans_per_second": round(scans / seconds, 1),
+                    "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                }
+            )
+    return rows
+
+
+def table_of(rows: list[dict]) -> Table:
+    table = Table("scans", "delay", "one by one/s", "ours/s", "times", "ours: s", "MB", "again: s")
+    for count, delay in dict.fromkeys((row["scans"], row["delay_ms"]) for row in rows):
+        found = {(row["flow"], row["what"]): row for row in rows if (row["scans"], row["delay_ms"]) == (count, delay)}
+        single, new, again = (found[key] for key in (("one_by_one", "new"), ("ours", "new"), ("ours", "again")))
+        speeds = [single["scans_per_second"], new["scans_per_second"]]
+        shown = [f"{speeds[0]:,.0f}", f"{speeds[1]:,.0f}", f"{speeds[1] / speeds[0]:.1f}"]
+        shown += [f"{new['seconds']:.1f}", f"{again['memory_mb']}", f"{again['seconds']:.1f}"]
+        table.add_row(f"{count:,}", f"{delay} ms", *shown)
+    return table
+
+
+def main() -> None:
+    console = Console()
+    rows: list[dict] = []
+    for count in [*SIZES, LARGE_SIZE] if "--large" in sys.argv[1:] else SIZES:
+        for delay in (0.0, FAR):
+            with services(count, delay) as root:
+                for flow in (one_by_one, ours):
+                    # A process of its own, so that its memory is its own.
+                    with multiprocessing.get_context("spawn").Pool(1) as process:
+                        found = process.apply(measure, (root, flow, count))
+                    for row in found:
+                        rows.append({**row, "delay_ms": round(delay * 1000)})
+                        console.print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), style="dim")
+    console.print(table_of(rows))
+    out = REPOSITORY / "build/bench/results.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        serve(int(sys.argv[2]), float(sys.argv[3]))
+    else:
+        main()
