@@ -20,6 +20,9 @@ options:
     description: Where M(qsmr_results) put the results.
     type: path
     required: true
+  state_dir:
+    description: Where the project's audit is, which tells who brought the snapshot to the hosts.
+    type: path
   scan:
     description: Scan id, or C(<frequency mode>:<scan id>) for a scan that was processed in several modes.
     type: str
@@ -66,6 +69,7 @@ scan:
         The snapshot that made it (C(snapshot_id), C(created), C(git_commit), C(git_dirty), C(code_directory), C(image),
         C(image_digest), C(base_image), C(base_image_digest), C(settings)). Null if there is no document; parts that its
         snapshot.json would tell are null where that was never found.
+    rolled_out: {type: list, elements: dict, description: "When and by whom it was brought to the hosts (time, by)."}
     others: {type: list, elements: str, description: Snapshots that made other scans of the project.}
 text:
   description: The same for the screen.
@@ -77,6 +81,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import run_module
+from ansible.module_utils.qsmr.audit import Audit
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.names import check_project_name
 from ansible.module_utils.qsmr.provenance import answer, of_scan, scan_key
@@ -87,6 +92,7 @@ OPTIONS = {
     "project": {"type": "str", "required": True},
     "directory": {"type": "path", "required": True},
     "scan": {"type": "str", "required": True},
+    "state_dir": {"type": "path"},
 }
 
 
@@ -95,9 +101,11 @@ def run(module: AnsibleModule) -> dict:
     check_project_name(project)
     if not (directory / FILE).exists():
         raise QsmrError(f"{directory} has no results of project {project} yet: run results.yml")
+    state_dir = module.params["state_dir"]
+    audit = Audit(Path(state_dir)).events() if state_dir else []
     with opened(directory, check_mode=True) as index:
         key = scan_key(module.params["scan"], index)
-        found = of_scan(index, directory, key, document_path(directory, key))
+        found = of_scan(index, directory, key, document_path(directory, key), audit)
     return {"changed": False, "scan": found, "text": answer(found, project)}
 
 

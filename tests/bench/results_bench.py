@@ -3,8 +3,8 @@
 usage: results_bench.py [--large]
 
 Both read the same services in the same run: doubles in a process of their own, whose documents have the size of the
-example code's (27 kB), once as near as loopback is and once with 20 ms to each answer, as from another house. One by one
-is measured on the first 500 scans. Prints a table and writes build/bench/results.json. --large adds 100,000 scans.
+example code's (27 kB), once as near as loopback is and once with 20 ms to each answer, as from another house. One by
+one is measured on the first 500 scans. Prints a table and writes build/bench/results.json. --large adds 100,000 scans.
 """
 
 from __future__ import annotations

@@ -11,6 +11,12 @@ from qsmr.provenance import answer, of_scan, scan_key
 from qsmr.resultindex import opened
 from qsmr.results import document_path
 
+AUDIT = [
+    {"time": "2026-11-24T05:50:00Z", "run": "1", "event": "begin", "to": SNAPSHOT, "by": "ana@control"},
+    {"time": "2026-11-24T05:51:00Z", "run": "1", "event": "host", "host": "host1", "to": SNAPSHOT},
+    {"time": "2026-11-25T05:50:00Z", "run": "2", "event": "begin", "to": "261125-abcdefabcd", "by": "bo@control"},
+]
+
 
 @pytest.fixture
 def project(tmp_path):
@@ -36,7 +42,7 @@ def project(tmp_path):
 def asked(project, scan):
     with opened(project.directory, check_mode=True) as index:
         key = scan_key(scan, index)
-        found = of_scan(index, project.directory, key, document_path(project.directory, key))
+        found = of_scan(index, project.directory, key, document_path(project.directory, key), AUDIT)
     return found, answer(found, "demo")
 
 
@@ -46,6 +52,7 @@ def test_a_scan_leads_to_commit_settings_images_worker_and_times(project):
     assert (found["worker"], found["claimed"]) == ("UWorker_host1_a", "2026-11-24T06:00:00Z")
     for words in (
         *(SNAPSHOT, "c0ffee", "QSMR_CONFIG=q_std, QSMR_INVEMODE=(default)", "sha256:1234", "sha256:5678"),
+        "2026-11-24T05:50:00Z by ana@control",
         *("/home/ana/qsmr", "UWorker_host1_a", "2026-11-24T06:00:00Z to 2026-11-24T06:30:00Z, 2.5 s"),
         *('Config: q_std {"level_spacing": 2000}', "other scans of this project were made by 261125-abcdefabcd"),
     ):

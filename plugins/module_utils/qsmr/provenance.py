@@ -115,8 +115,13 @@ def scan_key(text: str, index: ResultIndex) -> Key:
     return modes[0], int(scan)
 
 
-def of_scan(index: ResultIndex, results: Path, key: Key, document: Path) -> dict[str, Any]:
-    """Where the level 2 of a scan comes from; ``snapshot`` is None if there is no document."""
+def of_scan(
+    index: ResultIndex, results: Path, key: Key, document: Path, audit: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Where the level 2 of a scan comes from; ``snapshot`` is None if there is no document.
+
+    ``audit`` are the events of the project's audit, which tell when and by whom the snapshot came to the hosts.
+    """
     row = index.scan(key) or {}
     kept = row["kept"] is not None and row["kept"] == row["ended"] and row["state"] == "finished"
     snapshots = snapshots_of(index, results)
@@ -133,6 +138,11 @@ def of_scan(index: ResultIndex, results: Path, key: Key, document: Path) -> dict
         "processing_time": row["processing_time"],
         "told": (row["settings"] or "").splitlines() if kept else [],
         "snapshot": next((found for found in snapshots if kept and found["snapshot_id"] == row["snapshot"]), None),
+        "rolled_out": [
+            {"time": event["time"], "by": event.get("by")}
+            for event in audit
+            if kept and event.get("event") == "begin" and event.get("to") == row["snapshot"]
+        ],
         "others": [found["snapshot_id"] for found in snapshots if found["snapshot_id"] != row["snapshot"]],
     }
 
@@ -168,6 +178,8 @@ def answer(found: Mapping[str, Any], project: str) -> str:
             say("", "the document has no line with its snapshot")
         else:
             say("", "its snapshot.json is in no snapshot directory here (qsmr_snapshot_dir)")
+    for rollout in found["rolled_out"]:
+        say("rolled out", f"{rollout['time']} by {rollout['by']}")
     for line in found["told"]:
         say("retrieval", line)
     if snapshot and found["others"]:
