@@ -6,13 +6,15 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, Any
 
 from image_archives import image_id
 from qsmr.dockercli import Docker, Result
+from qsmr.errors import QsmrError
 from qsmr.hostfit import Limits
 
 LAYERS = ["sha256:base", "sha256:code"]
@@ -56,7 +58,7 @@ class HostDouble:
 
     @property
     def docker(self) -> Docker:
-        return Docker(self.run, {"PATH": "/bin"}, self.feed)
+        return Docker(self.run, {"PATH": "/bin"}, self.feed, self.read)
 
     @property
     def changes(self) -> list[str]:
@@ -88,7 +90,7 @@ class HostDouble:
         config = self.loaded[manifest["Config"]]
         diff_ids = json.loads(config)["rootfs"]["diff_ids"]
         for number, name in enumerate(manifest["Layers"]):
-            known = any(
+            known = self.store == "overlay2" and any(
                 found["RootFS"]["Layers"][: number + 1] == diff_ids[: number + 1] for found in self.images.values()
             )
             if not known and name not in self.loaded:
@@ -99,6 +101,26 @@ class HostDouble:
         found = {"Id": image_id(config), "RootFS": {"Layers": diff_ids}, "Config": {"Labels": labels}}
         self.images[manifest["RepoTags"][0]] = found
         return Result(0, f"Loaded image: {manifest['RepoTags'][0]}")
+
+    @contextmanager
+    def read(self, argv: Sequence[str], env: Mapping[str, str]) -> Iterator[IO[bytes]]:
+        """As docker save does, in the OCI layout, for an image that was loaded whole; without layers for others."""
+        result = self.run(argv, env, 1)
+        found = next(found for found in self.images.values() if found["Id"] == argv[-1])
+        names = [f"blobs/sha256/{layer[7:]}" for layer in found["RootFS"]["Layers"]]
+        contents = {hashlib.sha256(content).hexdigest(): content for content in self.loaded.values()}
+        members = {name: contents[name[-64:]] for name in names if name[-64:] in contents}
+        members["manifest.json"] = json.dumps([{"Layers": names if len(members) == len(set(names)) else []}]).encode()
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            for name, content in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        stream.seek(0)
+        yield stream
+        if result.code:
+            raise QsmrError(result.words)
 
     def docker_command(self, line: str, words: Sequence[str]) -> Result:
         if words[0] == "info":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -134,24 +133,3 @@ def test_place_and_room_are_faults_too(tmp_path, monkeypatch):
         f"No room for the image {NAME.split(':')[0]}",
     ]
     assert "0.0 kB are free" in found[1]
-
-
-def test_answers_of_the_hosts_become_one_line_for_each_fault():
-    path = Path(__file__).parents[2] / "plugins/filter/host_faults.py"
-    spec = importlib.util.spec_from_file_location("host_faults", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    answers = {
-        "host1": {"faults": []},
-        "host2": {"faults": ["no Docker", "no room"]},
-        "host3": {"unreachable": True, "msg": "Task failed: over ssh: ssh: connect to host h: No route\nto host"},
-        "host4": {"failed": True, "module_stderr": "sudo: a password is required\n", "msg": "MODULE FAILURE"},
-        "host5": {},
-    }
-    assert module.host_faults(answers) == [
-        "host2: no Docker",
-        "host2: no room",
-        "host3: unreachable (ssh: connect to host h: No route to host): repair it, or leave it out with --limit",
-        "host4: it could not be checked: sudo: a password is required",
-        "host5: it could not be checked: no answer",
-    ]

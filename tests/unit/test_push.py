@@ -1,4 +1,4 @@
-"""What a push sends, and what a host makes of it: the layers it lacks, deltas, and what happens when they are damaged."""
+"""What a push sends, and what a host makes of it: the layers it lacks, deltas, and what becomes of damaged ones."""
 
 from __future__ import annotations
 
@@ -156,13 +156,31 @@ def test_layer_that_occurs_twice_is_sent_once(target, host, tmp_path):
     assert has(target, snapshot)
 
 
-def test_store_that_takes_images_only_whole_gets_all_layers_again(target, host, first, second):
+def test_store_that_takes_images_only_whole_gets_from_itself_what_it_has(target, host, first, second):
     host.store = "containerd"
     target.push(first)
-    made = target.send(second)
-    assert made.order["absent"] == 0
-    target.image(second).make(made.order)
+    target.push(second)
+    assert has(target, second)
+    assert target.sent[1] < 2000
+    assert f"docker save {target.image(first).wanted.id}" in host.commands
+
+
+def test_store_that_does_not_give_out_what_it_has_is_sent_all(target, host, first, second):
+    host.store = "containerd"
+    target.push(first)
+    host.loaded = {}
+    target.push(second)
+    assert has(target, second)
+    assert target.sent[2] > 2000
     assert layer_files(host) == 3
+
+
+def test_store_that_cannot_save_is_sent_all(target, host, first, second):
+    host.store = "containerd"
+    target.push(first)
+    host.fails = {"docker save": "unable to save"}
+    target.push(second)
+    assert has(target, second)
 
 
 def test_layers_lost_between_probe_and_load_are_sent_in_the_same_run(target, host, first, second):

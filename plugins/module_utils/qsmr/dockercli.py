@@ -12,8 +12,8 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -96,6 +96,26 @@ def feed_command(
     return Result(process.returncode, *texts)
 
 
+Reader = Callable[[Sequence[str], Mapping[str, str]], AbstractContextManager[IO[bytes]]]
+
+
+@contextmanager
+def read_command(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[IO[bytes]]:
+    """The output of a command while it runs; it ends with the context. Raises QsmrError with its words if it fails."""
+    with tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err)  # noqa: S603
+        try:
+            if process.stdout:
+                yield process.stdout
+            code = process.wait(DOCKER_TIMEOUT)
+        finally:
+            process.kill()
+            process.wait()
+        err.seek(0)
+        if code:
+            raise QsmrError(explain(Result(code, "", err.read().decode(errors="replace"))))
+
+
 @dataclass(frozen=True)
 class Container:
     """A worker's container, as ``docker inspect`` shows it. ``health`` is "none" when it declares no health check.
@@ -155,13 +175,18 @@ class Container:
 
 
 class Docker:
-    """Docker on this machine. ``run`` and ``feed`` are the boundary that tests replace."""
+    """Docker on this machine. ``run``, ``feed`` and ``read`` are the boundary that tests replace."""
 
     def __init__(
-        self, run: Runner = run_command, environ: Mapping[str, str] | None = None, feed: Feeder = feed_command
+        self,
+        run: Runner = run_command,
+        environ: Mapping[str, str] | None = None,
+        feed: Feeder = feed_command,
+        read: Reader = read_command,
     ) -> None:
         self.run = run
         self.feed = feed
+        self.read = read
         # A COMPOSE_FILE or COMPOSE_PROFILES of the user's own must not change what is ours.
         base = {k: v for k, v in (os.environ if environ is None else environ).items() if not k.startswith("COMPOSE_")}
         self.environ = {**base, "PATH": f"{base.get('PATH', '')}:{USUAL_PATH}".lstrip(":"), "LC_ALL": "C.UTF-8"}
@@ -172,6 +197,10 @@ class Docker:
     def load(self, write: Callable[[IO[bytes]], None], timeout: float) -> Result:
         """``docker load`` of the image archive that ``write`` writes."""
         return self.feed(("docker", "load", "--quiet"), self.environ, timeout, write)
+
+    def saved(self, image: str) -> AbstractContextManager[IO[bytes]]:
+        """``docker save`` of an image."""
+        return self.read(("docker", "save", image), self.environ)
 
     def out(self, what: str, *args: str, timeout: float = DOCKER_TIMEOUT) -> str:
         """The standard output of ``docker ARGS``. Raises QsmrError with ``what`` failed and what Docker said."""

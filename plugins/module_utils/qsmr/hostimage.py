@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .compression import has_zstd
 from .dockercli import Docker, explain
 from .errors import QsmrError
-from .hostlayers import HostLayers, Lacking, write_archive
+from .hostlayers import HostLayers, Lacking, copy_layers, write_archive
 from .hostpaths import disk_free, on_one_disk
 from .release import Releases
 
 # What an image was made from. It goes with the image, unlike the id, whose meaning Docker 29 changed.
 INPUTS_LABEL = "org.qsmr.fleet.inputs"
 LOAD_TIMEOUT = 3600.0
-# A store of Docker's that takes images only whole.
+# A store of Docker's that takes images only whole, those parts included that it has.
 CONTAINERD = "containerd"
 # How a load ends that refers to layers which Docker has not, or not to its satisfaction.
 THIN_REFUSED = ("no such file or directory", "not found", "does not exist")
@@ -126,20 +126,24 @@ class HostImage:
         Raises Lacking for what has to be sent once more. Whatever fails, what has arrived stays for the next run.
         """
         diff_ids = self.wanted.diff_ids
-        known = self.wanted.known_layers(self.docker.images())
-        if known < order["absent"]:
-            raise Lacking("Docker has lost layers of it since it was asked", diff_ids[known : order["absent"]])
+        lower, images = diff_ids[: order["absent"]], self.docker.images()
+        known = self.wanted.known_layers(images)
+        if known < len(lower):
+            raise Lacking("Docker has lost layers of it since it was asked", lower[known:])
         config = self.layers.config(order["config"])
         steps = {layer["diff_id"]: (number, layer) for number, layer in enumerate(order["layers"], order["absent"])}
         contents = (
             (diff_id, layer["size"], self.layers.content(layer, number >= order["keep_from"]))
             for diff_id, (number, layer) in steps.items()
         )
-        result = self.docker.load(
-            lambda stream: write_archive(stream, self.wanted.name, config, diff_ids, contents), LOAD_TIMEOUT
-        )
-        if result.code and order["absent"] and any(words in result.words for words in THIN_REFUSED):
-            raise Lacking(f"Docker wants all layers: {result.words}", diff_ids[: order["absent"]], refused=True)
+
+        def write(stream: IO[bytes]) -> None:
+            names = self._copy_lower(stream, lower, images) if order["whole"] else []
+            write_archive(stream, self.wanted.name, config, diff_ids, contents, names)
+
+        result = self.docker.load(write, LOAD_TIMEOUT)
+        if result.code and lower and any(words in result.words for words in THIN_REFUSED):
+            raise Lacking(f"Docker wants all layers: {result.words}", lower, refused=True)
         if result.code:
             raise QsmrError(
                 f"Docker did not load {self.wanted.name}: {explain(result)} (run again, it need not be resent)"
@@ -152,6 +156,19 @@ class HostImage:
             )
         self.name(found)
         self.layers.settle(order, diff_ids)
+
+    def _copy_lower(self, stream: IO[bytes], lower: list[str], images: list[dict[str, Any]]) -> list[str]:
+        """Write layers that Docker has, as it saves them; returns their names. Raises Lacking if it does not."""
+        source = next(found for found in images if layers_of(found)[: len(lower)] == lower)
+        names: list[str] = []
+        try:
+            with self.docker.saved(source["Id"]) as saved:
+                names = copy_layers(stream, saved)[: len(lower)]
+        except QsmrError as error:
+            raise Lacking(f"Docker does not save {source['Id']}: {error}", lower, refused=True) from None
+        if len(names) < len(lower):
+            raise Lacking(f"Docker saved {source['Id']} without its layers", lower, refused=True)
+        return names
 
     def name(self, found: str) -> None:
         """Give the image that was found its name, if it has another one."""

@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -191,21 +192,39 @@ def write_archive(
     config: bytes,
     diff_ids: Sequence[str],
     layers: Iterable[tuple[str, int, Iterator[bytes]]],
+    names: Sequence[str] = (),
 ) -> None:
     """Write what ``docker load`` reads: the image's configuration, ``layers`` (diff id, size, content), a manifest.
 
-    It may lack the lowest layers of ``diff_ids`` if Docker has them. The manifest comes last: Docker takes nothing over
-    before it has that, so that a layer which turns out to be wrong, and so ends the archive, leaves nothing behind.
-    Source of the format: Docker image specification v1.2.
+    It may lack the lowest layers of ``diff_ids`` if Docker has them, or if they are in ``stream`` already, by these
+    ``names``. The manifest comes last: Docker takes nothing over before it has that, so that a layer which turns out to
+    be wrong, and so ends the archive, leaves nothing behind. Source of the format: Docker image specification v1.2.
     """
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
     _write_member(stream, config_name, len(config), iter([config]))
     for diff_id, size, content in layers:
         _write_member(stream, _layer_name(diff_id), size, content)
-    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": [_layer_name(diff_id) for diff_id in diff_ids]}]
+    all_names = [*names, *map(_layer_name, diff_ids[len(names) :])]
+    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": all_names}]
     raw = json.dumps(manifest).encode()
     _write_member(stream, "manifest.json", len(raw), iter([raw]))
     stream.write(bytes(2 * tarfile.BLOCKSIZE))
+
+
+def copy_layers(stream: IO[bytes], saved: IO[bytes]) -> list[str]:
+    """Write what another archive holds, as it is, except for its manifests; returns its layers' names, lowest first."""
+    names: list[str] = []
+    try:
+        with tarfile.open(fileobj=saved, mode="r|") as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isreg() else None
+                if content and member.name == "manifest.json":
+                    names = json.load(content)[0]["Layers"]
+                elif content and "/" in member.name:
+                    _write_member(stream, member.name, member.size, iter(partial(content.read, CHUNK), b""))
+    except (tarfile.TarError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise QsmrError(f"what Docker saved cannot be read: {error}") from None
+    return names
 
 
 def _write_member(stream: IO[bytes], name: str, size: int, content: Iterator[bytes]) -> None:

@@ -104,7 +104,9 @@ class _Planner:
 
     def plan(self, probe: Mapping[str, Any], disk_share: float) -> HostPlan:
         with self.lock:
-            absent = 0 if probe["store"] == CONTAINERD else int(probe["layers"])
+            absent = int(probe["layers"])
+            # A host's Docker that takes images only whole gets from itself what it has.
+            whole = absent > 0 and probe["store"] == CONTAINERD
             layers = [self._choose(index, probe) for index in range(absent, len(self.diff_ids))]
         config = self.store.put(self.image.config)
         blobs = {config.stem: Blob(config.stem, len(self.image.config), config)}
@@ -112,11 +114,12 @@ class _Planner:
             if layer.diff_id not in probe["kept"]:
                 blobs.setdefault(layer.sha256, Blob(layer.sha256, layer.stored_size, layer.path))
         missing = [blob for blob in blobs.values() if blob.sha256 not in probe["staged"]]
-        fault = self._room_fault(probe, absent, missing, disk_share)
+        fault = self._room_fault(probe, 0 if whole else absent, missing, disk_share)
         if fault:
             return HostPlan(fault=fault)
         steps = [_step(layer, layer.diff_id in probe["kept"]) for layer in layers]
-        return HostPlan(missing, {"absent": absent, "keep_from": self.shared, "config": config.stem, "layers": steps})
+        order = {"absent": absent, "whole": whole, "keep_from": self.shared, "config": config.stem, "layers": steps}
+        return HostPlan(missing, order)
 
     def _choose(self, index: int, probe: Mapping[str, Any]) -> StoredLayer:
         """How a layer travels, if it does."""
@@ -163,10 +166,10 @@ class _Planner:
         image = read_image(source.image_file)
         return layer_of(source.image_file, image, len(image.layers) + place)
 
-    def _room_fault(self, probe: Mapping[str, Any], absent: int, missing: list[Blob], disk_share: float) -> str:
+    def _room_fault(self, probe: Mapping[str, Any], lowest: int, missing: list[Blob], disk_share: float) -> str:
         """Why the host has no room, with the figures. Docker unpacks what it loads before it takes the layers over."""
         staged = sum(blob.size - int(probe["staged"].get(f"{blob.sha256}.part", 0)) for blob in missing)
-        loading = 2 * sum(layer.size for layer in self.image.layers[absent:])
+        loading = 2 * sum(layer.size for layer in self.image.layers[lowest:])
         return room_fault(self.image.name, probe["room"], staged, loading, disk_share)
 
 
