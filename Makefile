@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test test-unit test-contract test-integration bench-jobs bench-results chaos-jobs lint lock
+.PHONY: help setup demo demo-clean test test-unit test-contract test-integration bench-jobs bench-results chaos-jobs bench-report lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -44,6 +44,10 @@ chaos-jobs: .venv/dev.done ## Add jobs through 300 runs of random faults and kil
 
 bench-results: .venv/dev.done ## Measure fetching level 2 against one request after the other (ARGS=--large: 100,000 scans)
 	@$(BIN)/python tests/bench/results_bench.py $(ARGS)
+	@$(BIN)/python tests/bench/report_bench.py
+
+bench-report: .venv/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
+	@$(BIN)/python tests/bench/report_bench.py $(ARGS)
 
 lint: .venv/dev.done .venv/system.done ## Run ruff, mypy, ansible-lint (production), yamllint and shellcheck
 	@$(BIN)/ruff check .

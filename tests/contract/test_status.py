@@ -45,6 +45,8 @@ class Lab:
             "qsmr_project": "demo",
             "qsmr_freq_mode": 1,
             "qsmr_config_file": str(self.directory / "lab.conf"),
+            "qsmr_state_dir": str(self.directory / "state"),
+            "qsmr_report": False,
             **variables,
         }
         return subprocess.run(

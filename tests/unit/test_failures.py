@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from qsmr.failures import cluster, host_of, host_shares, read_outputs, telling_line, template_of
+from qsmr.failures import cluster, fisher_exact, host_of, host_shares, read_outputs, telling_line, template_of
 from qsmr.jobapi import JobApiError
+from scipy import stats
 
 
 def output(*lines: str) -> str:
@@ -98,6 +99,16 @@ def test_bad_host_stands_out_and_others_do_not():
     assert [(share.host, share.stands_out) for share in shares] == [("c", True), ("b", False), ("a", False)]
     assert shares[0].share == 0.6
     assert shares[0].p < 1e-9
+
+
+@pytest.mark.parametrize(
+    "table",
+    [(3, 0, 0, 3), (9, 0, 0, 60), (12, 8, 5, 195), (1, 99, 1, 9), (700, 4300, 9000, 86000), (0, 5, 3, 2), (2, 0, 0, 0)],
+)
+def test_exact_test_is_fishers(table):
+    bad, good, others_bad, others_good = table
+    expected = stats.fisher_exact([[bad, good], [others_bad, others_good]], "greater").pvalue
+    assert fisher_exact(*table) == pytest.approx(expected, rel=1e-6)
 
 
 def test_few_jobs_or_equal_shares_prove_nothing():

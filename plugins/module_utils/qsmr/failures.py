@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -171,23 +172,33 @@ def read_outputs(api: JobApi, project: str, jobs: Iterable[str]) -> Iterator[tup
 def host_shares(ended: Mapping[str, int], failed: Mapping[str, int]) -> list[HostShare]:
     """Each host's share of failed jobs, the highest first, and which stand out.
 
-    Fisher's exact test (scipy.stats.fisher_exact, one-sided) of each host against all others; one stands out if p is
-    below 0.02 divided by the number of hosts (Bonferroni's correction).
+    Each host is held against all others with Fisher's exact test (one-sided); one stands out if p is below 0.02 divided
+    by the number of hosts (Bonferroni's correction).
     """
-    if not any(failed.values()):
-        return [HostShare(host, number, 0, 1.0, False) for host, number in sorted(ended.items())]
-    from scipy.stats import fisher_exact
-
-    all_ended, all_failed = sum(ended.values()), sum(failed.values())
+    all_ended, all_failed = sum(ended.values()), sum(failed.get(host, 0) for host in ended)
     found = []
     for host, number in ended.items():
         bad = failed.get(host, 0)
-        others_bad, others = all_failed - bad, all_ended - number
-        p = 1.0
-        if others and bad * others > others_bad * number:  # more than elsewhere
-            p = float(fisher_exact([[bad, number - bad], [others_bad, others - others_bad]], "greater").pvalue)
+        p = fisher_exact(bad, number - bad, all_failed - bad, all_ended - number - (all_failed - bad)) if bad else 1.0
         found.append(HostShare(host, number, bad, p, p < SIGNIFICANT / len(ended)))
     return sorted(found, key=lambda share: (-share.share, share.host))
+
+
+def fisher_exact(bad: int, good: int, others_bad: int, others_good: int) -> float:
+    """Fisher's exact test, one-sided (Fisher 1922): how likely it is that by chance so many of all bad are here.
+
+    The same as ``scipy.stats.fisher_exact([[bad, good], [others_bad, others_good]], "greater")``, which takes a second
+    or more to import: too much for a screen.
+    """
+
+    def ways(whole: int, part: int) -> float:
+        return math.lgamma(whole + 1) - math.lgamma(part + 1) - math.lgamma(whole - part + 1)
+
+    here, all_bad, all_good = bad + good, bad + others_bad, good + others_good
+    every = ways(all_bad + all_good, here)
+    least, most = max(bad, here - all_good), min(here, all_bad)
+    chances = (math.exp(ways(all_bad, n) + ways(all_good, here - n) - every) for n in range(least, most + 1))
+    return min(math.fsum(chances), 1.0)
 
 
 def host_of(worker: str | None, homes: Mapping[str, str]) -> str:

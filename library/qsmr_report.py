@@ -1,0 +1,85 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Thin adapter: a project's report."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qsmr_report
+short_description: Keep a project's report current
+version_added: "0.1.0"
+description:
+  - Writes C(report.html), one page that needs no network, from the job list, the output of failed jobs and the level 2
+    that M(qsmr_results) fetched. Each of its figures lies beside it as SVG in C(report_figures).
+  - A project that the job service does not know has no report, which is no failure.
+extends_documentation_fragment: qsmr
+options:
+  directory:
+    description: Where the report goes, and where the level 2 is that M(qsmr_results) fetched.
+    type: path
+    required: true
+  picture:
+    description: What M(qsmr_status) returned under that name, for the hosts and what needs attention.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the report would be written.
+  diff_mode:
+    support: none
+    description: The report is made anew as a whole.
+  idempotent:
+    support: full
+    description: A report that would tell the same but for the time is left as it is.
+author: qsmr-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Report is current
+  qsmr_report:
+    config_file: /home/ana/lab.conf
+    project: myproject
+    directory: /home/ana/results/myproject
+"""
+
+RETURN = r"""
+path:
+  description: The report; empty if the project does not exist.
+  returned: always
+  type: str
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
+from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.report import write_report
+
+
+def run(module: AnsibleModule) -> dict:
+    parameters = module.params
+    settings = settings_of(module)
+    with JobApi(settings.job_api_root, read_timeout=60.0) as api:
+        if not api.exists(parameters["project"]):
+            return {"changed": False, "path": ""}
+        report = write_report(
+            api,
+            parameters["project"],
+            Path(parameters["directory"]),
+            parameters["picture"],
+            datetime.now(UTC),
+            check_mode=module.check_mode,
+        )
+    return {"changed": report.changed, "path": str(report.path)}
+
+
+def main() -> None:
+    options = {"directory": {"type": "path", "required": True}, "picture": {"type": "dict", "default": {}}}
+    run_module(run, {**SERVICES, **options})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,506 @@
+"""A project's report: one page with what happened to its jobs and what became of its scans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import page, reportfigures
+from .errors import QsmrError
+from .failures import Cause, HostShare, host_of, host_shares
+from .jobapi import JobApi
+from .level2set import open_results, product_files
+from .screen import duration
+from .status import ENOUGH, WINDOWS, Rate, newest_failed, parse_time, read_failures, state_of
+
+FILE = "report.html"
+ANALYSED = 1000
+"""So many failed jobs have their output read, the newest."""
+MOST_WORKERS = 200
+MOST_CAUSES = 50
+MOST_PRODUCTS = 4
+MOST_PROFILES = 20_000
+MOST_PLACES = 100_000
+
+Numbers = NDArray[np.float64]
+_PROFILE = ("altitude", "vmr", "vmr_apriori", "measurement_response")
+_SCAN_JOB = re.compile(r"[0-9]{1,9}:([0-9]{1,19})")
+# Of the report that is there: what it was made of.
+_MADE_OF = re.compile(r'<meta name="made-of" content="(\w+)-(\w+)">')
+STATES = ("finished", "failed", "running", "available")
+
+
+@dataclass
+class JobTable:
+    """All jobs of a project, a column for each thing that the report tells of. Times are seconds since 1970."""
+
+    states: NDArray[np.int8]
+    """Index into STATES."""
+    workers: NDArray[np.int32]
+    """Index into ``worker_names``; -1: none."""
+    ended: Numbers
+    seconds: Numbers
+    """Processing time."""
+    scans: Numbers
+    """Time of the scan, in seconds since 1970, from its id; NaN for a job that is no scan's."""
+    worker_names: list[str]
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    """Id, worker and time of each failed job."""
+
+    @classmethod
+    def read(cls, jobs: Iterable[Mapping[str, Any]]) -> JobTable:
+        """From the job list, entry by entry: nothing of an entry is kept but numbers."""
+        states, workers, ended, seconds, scans = [], [], [], [], []
+        names: dict[str, int] = {}
+        failed = []
+        for job in jobs:
+            state = state_of(job)
+            # What a client made up counts as running.
+            states.append(STATES.index(state) if state in STATES else 2)
+            worker = job.get("Worker")
+            workers.append(names.setdefault(worker, len(names)) if worker else -1)
+            time = parse_time(job.get(state.title())) if state in ("finished", "failed") else None
+            ended.append(time.timestamp() if time else np.nan)
+            seconds.append(float(job.get("ProcessingTime") or np.nan))
+            match = _SCAN_JOB.fullmatch(str(job.get("Id")))
+            scans.append(scan_time(int(match[1])) if match else np.nan)
+            if state == "failed":
+                failed.append({name: job.get(name) for name in ("Id", "Status", "Worker", "Failed")})
+        return cls(
+            np.array(states, np.int8),
+            np.array(workers, np.int32),
+            np.array(ended, np.float64),
+            np.array(seconds, np.float64),
+            np.array(scans, np.float64),
+            list(names),
+            failed,
+        )
+
+    def digest(self) -> str:
+        """Equal for tables that tell the same."""
+        found = hashlib.sha256(json.dumps(self.worker_names).encode())
+        for column in (self.states, self.workers, self.ended, self.seconds, self.scans):
+            found.update(column.tobytes())
+        return found.hexdigest()
+
+    def of(self, state: str) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = self.states == STATES.index(state)
+        return found
+
+    def count(self, state: str) -> int:
+        return int(np.count_nonzero(self.of(state)))
+
+    def rate(self, now: float) -> Rate | None:
+        """How fast jobs ended lately: qsmr.status tells which time that is."""
+        times = self.ended[np.isfinite(self.ended)]
+        if not len(times):
+            return None
+        until = now if self.count("running") + self.count("available") else float(times.max())
+        for minutes in WINDOWS:
+            lately = times[times >= until - 60 * minutes]
+            if len(lately) >= min(ENOUGH, len(times)):
+                begin = max(until - 60 * minutes, float(times.min()))
+                return Rate(len(lately), max(until - begin, 1.0))
+        return None
+
+
+def scan_time(scan_id: int) -> float:
+    """Seconds since 1970 of a scan, from the clock of the satellite that its id is (Odin API contract, section 4)."""
+    mjd = (scan_id - 6161431982) / 16.0016444 / 86400 + 56416.7782534
+    return (mjd - 40587) * 86400
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """A product's profiles by altitude: percentiles over its scans. ``unit`` is that of the values."""
+
+    product: str
+    unit: str
+    scans: int
+    used: int
+    altitude: Numbers
+    """km"""
+    percentiles: Numbers
+    """5, 16, 50, 84, 95 in rows, an altitude in each column."""
+    apriori: Numbers
+    response: Numbers
+
+
+def read_profiles(results: Path) -> list[Profiles]:
+    """The products with most scans. Of very many scans every so many is taken, evenly over the file."""
+    found = []
+    for product in product_files(results):
+        with open_results(results, product) as data:
+            scans = data.sizes["scan"]
+            step = -(-scans // MOST_PROFILES)
+            part = data.isel(scan=slice(None, None, step or None))
+            columns = [part[name].to_numpy().astype(np.float64).ravel() for name in _PROFILE]
+        profiles = _spread(product, scans, -(-scans // step) if step else 0, *columns)
+        if profiles:
+            found.append(profiles)
+    return sorted(found, key=lambda one: -one.scans)[:MOST_PRODUCTS]
+
+
+def _spread(
+    product: str, scans: int, used: int, altitude: Numbers, vmr: Numbers, apriori: Numbers, response: Numbers
+) -> Profiles | None:
+    """Percentiles in layers of 2 km; a layer that fewer than a tenth of the profiles reach is left out."""
+    good = np.isfinite(altitude) & np.isfinite(vmr)
+    altitude, vmr, apriori, response = (column[good] for column in (altitude, vmr, apriori, response))
+    layers = np.round(altitude / 2000).astype(np.int64)
+    rows = []
+    for layer in np.unique(layers):
+        inside = layers == layer
+        if np.count_nonzero(inside) >= max(used / 10, 1):
+            middle = float(np.median(altitude[inside])) / 1000
+            rows.append(
+                [middle, *np.percentile(vmr[inside], (5, 16, 50, 84, 95))]
+                + [float(np.nanmedian(column[inside])) if np.isfinite(column[inside]).any() else np.nan
+                   for column in (apriori, response)]
+            )  # fmt: skip
+    if not rows:
+        return None
+    table = np.array(rows).T
+    temperature = product.startswith("Temperature")
+    largest = np.nanmax(np.abs(table[3]))
+    factor, unit = (1.0, "K") if temperature else (1e6, "ppm") if largest >= 1e-7 else (1e9, "ppb")
+    return Profiles(
+        product, unit, scans, used, table[0], factor * table[1:6], factor * table[6], table[7]
+    )  # fmt: skip
+
+
+def read_places(results: Path) -> tuple[Numbers, Numbers]:
+    """Longitude (-180 to 180) and latitude of the scans that have level 2, each once."""
+    places: dict[tuple[int, int], tuple[float, float]] = {}
+    for product in product_files(results):
+        with open_results(results, product) as data:
+            columns = [data[name].to_numpy() for name in ("freq_mode", "scan_id", "longitude", "latitude")]
+        for mode, scan, longitude, latitude in zip(*columns, strict=True):
+            places[int(mode), int(scan)] = (float(longitude), float(latitude))
+    both = np.array(list(places.values()), np.float64).reshape(-1, 2)
+    both = both[np.isfinite(both).all(axis=1)]
+    return (both[:, 0] + 180) % 360 - 180, both[:, 1]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the report is, and whether it had to be written."""
+
+    path: Path
+    changed: bool
+    figures: int = 0
+
+
+def write_report(
+    api: JobApi,
+    project: str,
+    results: Path,
+    picture: Mapping[str, Any],
+    now: datetime,
+    *,
+    check_mode: bool = False,
+) -> Report:
+    """Write ``report.html`` and its figures into ``results``, unless what is there tells the same already.
+
+    ``picture`` is what status.take_picture found, or empty. Raises QsmrError.
+    """
+    path = results / FILE
+    table = JobTable.read(api.each_job(project))
+    hosts = [dict(host) for host in picture.get("hosts", [])]
+    made_of = _digest(table, results), _hash(hosts, picture.get("attention", []))
+    former = _made_of(path)
+    # Without a picture of the fleet nothing is said against the one that is there.
+    if former == made_of or (not picture and former[0] == made_of[0]):
+        return Report(path, False)
+    if check_mode:
+        return Report(path, True)
+    homes = {worker["name"]: host["host"] for host in hosts for worker in host["workers"]}
+    failed = newest_failed(table.failed, ANALYSED)
+    causes = read_failures(api, project, failed, homes) if failed else []
+    figures, values = compose(api.root, project, results, table, hosts, homes, causes, now)
+    html = page.render(
+        TEMPLATE,
+        title=f"Project {project}",
+        file=FILE,
+        figures=figures,
+        made_of="-".join(made_of),
+        attention=list(picture.get("attention", [])),
+        analysed=len(failed),
+        **values,
+    )
+    page.write(path, html, figures)
+    return Report(path, True, len(figures))
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(table: JobTable, results: Path) -> str:
+    try:
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in product_files(results).values()]
+    except OSError as error:
+        raise QsmrError(f"{results} cannot be read: {error.strerror}; check qsmr_state_dir") from None
+    # Another version of template or style makes another report.
+    return _hash(table.digest(), files, TEMPLATE, page.environment().globals["style"])
+
+
+def _made_of(path: Path) -> tuple[str, str]:
+    """What the report that is there was made of: the data, and the picture of the fleet."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            match = _MADE_OF.search(stream.read(4096))
+    except OSError:
+        match = None
+    return (match[1], match[2]) if match else ("", "")
+
+
+def compose(
+    root: str,
+    project: str,
+    results: Path,
+    table: JobTable,
+    hosts: Sequence[Mapping[str, Any]],
+    homes: Mapping[str, str],
+    causes: Sequence[Cause],
+    now: datetime,
+) -> tuple[list[page.Figure], dict[str, Any]]:
+    """The figures, and the values of the template."""
+    rate = table.rate(now.timestamp())
+    worker_rows = _by_worker(table, homes)
+    host_rows, shares = _by_host(table, hosts, homes)
+    profiles, (longitude, latitude) = read_profiles(results), read_places(results)
+    figures = [
+        *reportfigures.progress(table),
+        *reportfigures.by_name("hosts", "host", host_rows),
+        *reportfigures.by_name("workers", "worker", worker_rows),
+        *reportfigures.processing_time(table),
+        *reportfigures.world(longitude, latitude),
+        *reportfigures.coverage(table),
+        *(reportfigures.profiles(f"profiles_{number}", one) for number, one in enumerate(profiles, 1)),
+    ]
+    remaining = table.count("running") + table.count("available")
+    total = len(table.states)
+    facts: list[tuple[str, object]] = [
+        ("Jobs", total),
+        *((state.title(), table.count(state)) for state in STATES),
+        ("Jobs a minute", rate.per_minute if rate else None),
+        (
+            "Left",
+            duration(60 * remaining / rate.per_minute) if rate and remaining else "done" if not remaining else None,
+        ),
+        ("With level 2", len(latitude)),
+    ]
+    return figures, {
+        "project": project,
+        "root": root,
+        "now": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "facts": facts,
+        "state": (
+            f"{100 * (total - remaining) / total:.3g} % of the jobs have ended" if total else "It has no jobs yet"
+        ),
+        "hosts": [row.cells for row in host_rows],
+        "bad_hosts": [share for share in shares if share.stands_out],
+        "workers": [row.cells for row in worker_rows[:MOST_WORKERS]],
+        "workers_total": len(worker_rows),
+        "causes": list(causes[:MOST_CAUSES]),
+        "causes_total": len(causes),
+        "failed": table.count("failed"),
+        "profiles": profiles,
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """A host or a worker: jobs by state, and what the table shows."""
+
+    name: str
+    counts: Mapping[str, int]
+    cells: list[object]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def _rows(
+    table: JobTable, names: Sequence[str], of_worker: NDArray[np.int64]
+) -> Iterator[tuple[str, dict[str, int], Any]]:
+    """Name, counts by state (without available) and the median processing time; ``of_worker`` tells each one's name."""
+    held = table.workers >= 0
+    index = of_worker[table.workers[held]] if len(names) else np.empty(0, np.int64)
+    states, seconds = table.states[held], table.seconds[held]
+    counted = np.zeros((len(names), len(STATES)), np.int64)
+    np.add.at(counted, (index, states), 1)
+    order = np.argsort(index, kind="stable")
+    parts = np.split(seconds[order], np.searchsorted(index[order], np.arange(1, len(names)))) if len(names) else []
+    for name, counts, part in zip(names, counted, parts, strict=True):
+        part = part[np.isfinite(part)]
+        median = float(np.median(part)) if len(part) else None
+        yield name, {state: int(n) for state, n in zip(STATES[:3], counts, strict=False)}, median
+
+
+def _by_worker(table: JobTable, homes: Mapping[str, str]) -> list[Row]:
+    names = table.worker_names
+    rows = []
+    for name, counts, median in _rows(table, names, np.arange(len(names))):
+        cells = [name, host_of(name, homes), *counts.values(), median]
+        rows.append(Row(name, counts, cells))
+    return sorted(rows, key=lambda row: (-row.total, row.name))
+
+
+def _by_host(
+    table: JobTable, hosts: Sequence[Mapping[str, Any]], homes: Mapping[str, str]
+) -> tuple[list[Row], list[HostShare]]:
+    home = [host_of(worker, homes) for worker in table.worker_names]
+    known = {host["host"]: host for host in hosts}
+    names = sorted({*home, *known})
+    of_worker = np.array([names.index(name) for name in home], np.int64)
+    found = list(_rows(table, names, of_worker))
+    ended = Counter({name: counts["finished"] + counts["failed"] for name, counts, _ in found})
+    shares = host_shares(
+        {name: n for name, n in ended.items() if n}, {name: counts["failed"] for name, counts, _ in found}
+    )
+    by_name = {share.host: share for share in shares}
+    rows = []
+    for name, counts, median in found:
+        share, host = by_name.get(name), known.get(name)
+        says = "–"
+        if host:
+            healthy = f"{host['healthy']} of {len(host['workers'])} healthy"
+            says = healthy if host["state"] == "answers" else str(host["state"])
+        release = ", ".join(host["running"]) or str(host["release"] or "–") if host else "–"
+        percent = 100 * share.share if share else None
+        cells = [name, release, says, *counts.values(), percent, share.p if share and share.failed else None, median]
+        rows.append(Row(name, counts, cells))
+    return rows, shares
+
+
+TEMPLATE = """\
+{% extends "page.html" %}
+{% import "parts.html" as parts %}
+{% macro shown(names) %}
+<div class="figures">
+{% for name in names if name in figures %}
+{{ parts.figure(figures[name], figures_folder) }}
+{% endfor %}
+</div>
+{% endmacro %}
+{% block head %}
+<meta name="made-of" content="{{ made_of }}">
+{% endblock %}
+{% block header %}
+<p class="muted">{{ state }}. Job service {{ root }}, {{ now }}.</p>
+<nav aria-label="Parts of the report"><ul>
+<li><a href="#progress">Progress</a></li>
+<li><a href="#fleet">Hosts and workers</a></li>
+<li><a href="#failures">Failures</a></li>
+<li><a href="#scans">Scans</a></li>
+<li><a href="#profiles">Profiles</a></li>
+</ul></nav>
+{% endblock %}
+{% block content %}
+{{ parts.facts(facts) }}
+{% if attention %}
+<section aria-labelledby="attention">
+<h2 id="attention">Attention</h2>
+<ul class="note warn">
+{% for line in attention %}
+<li>{{ line }}</li>
+{% endfor %}
+</ul>
+</section>
+{% endif %}
+<section aria-labelledby="progress">
+<h2 id="progress">Progress</h2>
+{% if "progress" in figures %}
+{{ shown(["progress", "rate", "processing_time"]) }}
+{% else %}
+<p>No job has ended yet.</p>
+{% endif %}
+</section>
+<section aria-labelledby="fleet">
+<h2 id="fleet">Hosts and workers</h2>
+{% for share in bad_hosts %}
+<p class="note bad"><strong>{{ share.host }} stands out:</strong> {{ share.failed | number }} of the
+{{ share.ended | number }} jobs that ended there failed ({{ "%.1f" | format(100 * share.share) }} %), more than on the
+others (Fisher's exact test, one-sided: <span class="together">p = {{ "%.1g" | format(share.p) }}</span>).</p>
+{% endfor %}
+{% if hosts %}
+{{ shown(["hosts", "workers"]) }}
+{{ parts.table("Jobs by host; p: how likely so many failures are by chance (Fisher's exact test against the others)",
+  ["host", "release", "workers", "finished", "failed", "running", "failed / %", "p", "median time / s"], hosts) }}
+{% if workers %}
+<details>
+<summary>{{ workers_total | number }} workers
+{%- if workers_total > workers | length %}, of them the {{ workers | length }} with most jobs{% endif %}
+</summary>
+{{ parts.table("Jobs by worker",
+  ["worker", "host", "finished", "failed", "running", "median time / s"], workers) }}
+</details>
+{% endif %}
+{% else %}
+<p>No worker has claimed a job yet.</p>
+{% endif %}
+</section>
+<section aria-labelledby="failures">
+<h2 id="failures">Failures</h2>
+{% if not failed %}
+<p class="note good">No job has failed.</p>
+{% else %}
+<p>{{ failed | number }} jobs have failed
+{%- if analysed < failed %}; the newest {{ analysed | number }} of them are looked at
+{%- endif %}. They are grouped by the line of their output that tells why; numbers, ids, times and paths do not count.
+{% if causes_total > causes | length %} The {{ causes | length }} most frequent of {{ causes_total }} causes are shown.
+{% endif %}</p>
+{% for cause in causes %}
+<h3>{{ cause.count | number }} {{ "job" if cause.count == 1 else "jobs" }}: {{ cause.template }}</h3>
+<pre>{{ cause.example }}</pre>
+<p class="muted">On
+{% for host, count in cause.hosts.most_common(10) %}
+{{ host }} ({{ count | number }}){% if not loop.last %}, {% endif %}
+{% endfor %}
+{% if cause.hosts | length > 10 %}, …{% endif %}
+</p>
+<details{% if cause.count <= 5 %} open{% endif %}>
+<summary>Scans, with links to their output</summary>
+<p>
+{% for job in cause.jobs %}
+<a href="{{ root }}/v4/{{ project }}/jobs/{{ job | urlencode }}/output">{{ job }}</a>{% if not loop.last %}, {% endif %}
+{% endfor %}
+</p>
+</details>
+{% endfor %}
+{% endif %}
+</section>
+<section aria-labelledby="scans">
+<h2 id="scans">Scans</h2>
+{{ shown(["world", "coverage"]) }}
+{% if "world" not in figures %}
+<p>No level 2 is on disk yet: run results.yml, which also writes this report anew.</p>
+{% endif %}
+</section>
+<section aria-labelledby="profiles">
+<h2 id="profiles">Profiles</h2>
+{% if profiles %}
+<div class="figures">
+{% for one in profiles %}
+{{ parts.figure(figures["profiles_" ~ loop.index], figures_folder) }}
+{% endfor %}
+</div>
+{% else %}
+<p>No profiles are on disk yet: run results.yml.</p>
+{% endif %}
+</section>
+{% endblock %}
+"""

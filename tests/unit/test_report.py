@@ -1,0 +1,198 @@
+"""A project's report: every number that it tells, and that it is made anew only when there is something new."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench.report_bench import BEGAN, Service, write_level2
+from qsmr.jobapi import JobApiError
+from qsmr.report import JobTable, read_places, read_profiles, scan_time, write_report
+
+NOW = datetime.fromtimestamp(BEGAN.timestamp() + 4 * 3600, UTC)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("results")
+    write_level2(directory, 400)
+    return directory
+
+
+class Text(HTMLParser):
+    """The words of a page and its headings."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.headings: list[str] = []
+        self.hidden = self.heading = False
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, _attributes):
+        self.hidden = self.hidden or tag in ("style", "svg")
+        self.heading = tag in ("h1", "h2", "h3")
+        if self.heading:
+            self.headings.append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("style", "svg"):
+            self.hidden = False
+        self.heading = False
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.words.append(data)
+        if self.heading:
+            self.headings[-1] += data
+
+
+def write(directory: Path, service: object = None, picture: dict | None = None, **more) -> tuple[bool, str]:
+    report = write_report(service or Service(400, 4), "demo", directory, picture or {}, NOW, **more)  # type: ignore[arg-type]
+    return report.changed, report.path.read_text() if report.path.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def html(results) -> str:
+    changed, html = write(results)
+    assert changed
+    return html
+
+
+def test_report_tells_what_the_jobs_are(html):
+    table = JobTable.read(Service(400, 4).each_job("demo"))
+    text = Text(html).text
+    finished, failed = table.count("finished"), table.count("failed")
+    assert finished + failed + table.count("running") + table.count("available") == 400
+    assert f"Finished {finished}" in text
+    assert f"Failed {failed}" in text
+    assert "With level 2 360" in text
+    assert "2026-11-24 10:00 UTC" in text
+
+
+def test_report_has_its_parts_in_order_and_every_figure(html, results):
+    headings = [heading for heading in Text(html).headings if ":" not in heading]
+    assert headings == ["Project demo", "Progress", "Hosts and workers", "Failures", "Scans", "Profiles"]
+    names = {path.stem for path in (results / "report_figures").iterdir()}
+    assert names == {"progress", "rate", "processing_time", "hosts", "workers", "world", "coverage", "profiles_1"}
+    assert html.count("<svg") == len(names)
+    assert all(f'href="report_figures/{name}.svg"' in html for name in names)
+
+
+def test_bad_host_and_causes_are_named_with_links_to_the_output(html):
+    text = Text(html).text
+    assert re.search(r"lab04 stands out: \d+ of the \d+ jobs that ended there failed", text)
+    assert "lab01 stands out" not in text
+    assert "jobs: MemoryError: cannot take <n> bytes" in text
+    links = re.findall(r'href="(http://jobs.example.com/rest_api/v4/demo/jobs/1%3A\d+/output)"', html)
+    assert len(links) == JobTable.read(Service(400, 4).each_job("demo")).count("failed")
+
+
+def test_report_is_made_anew_only_when_something_is_new(results, html):
+    picture = {"hosts": [], "attention": ["host9 is <unreachable>"]}
+    assert write(results) == (False, html)
+    assert write(results, picture=picture, check_mode=True) == (True, html)
+    changed, other = write(results, picture=picture)
+    assert changed
+    assert "host9 is &lt;unreachable&gt;" in other
+    assert write(results, picture=picture) == (False, other)
+    assert write(results) == (False, other), "what results.yml does not know it leaves as status.yml said it"
+    changed, grown = write(results, Service(401, 4))
+    assert changed
+    assert "host9" not in grown
+
+
+def test_hosts_are_told_with_their_release_and_workers(tmp_path):
+    hosts = [
+        {"host": "lab01", "state": "answers", "release": "261124-0a1b2c3d4e", "running": ["261124-0a1b2c3d4e"],
+         "healthy": 1, "error": None, "workers": [{"name": "w", "condition": "healthy"}]},
+        {"host": "idle", "state": "unreachable", "release": None, "running": [], "healthy": 0, "error": "x",
+         "workers": []},
+    ]  # fmt: skip
+    _changed, html = write(tmp_path, Service(40, 2), {"hosts": hosts})
+    text = Text(html).text
+    assert re.search(r"lab01 261124-0a1b2c3d4e 1 of 1 healthy \d+", text)
+    assert "idle – unreachable 0 0 0 – – –" in text
+    assert "No level 2 is on disk yet" in text
+
+
+def test_report_of_a_project_without_jobs_says_so(tmp_path):
+    _changed, html = write(tmp_path, Service(0))
+    assert "It has no jobs yet" in html
+    assert "No job has ended yet." in html
+    assert "No worker has claimed a job yet." in html
+    assert "<svg" not in html
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_report_of_very_few_jobs_is_no_error(tmp_path, number):
+    changed, html = write(tmp_path, Service(number, 1))
+    assert changed
+    assert "nan" not in Text(html).text.lower()
+
+
+def test_service_that_breaks_off_leaves_the_report_as_it_was(tmp_path):
+    _changed, html = write(tmp_path, Service(30, 2))
+
+    class Broken(Service):
+        def output(self, _project, _job):
+            raise JobApiError("gone", status=503)
+
+    with pytest.raises(JobApiError):
+        write(tmp_path, Broken(900, 2))
+    assert (tmp_path / "report.html").read_text() == html
+
+
+def job(number: int, status: str, **more) -> dict:
+    return {"Id": f"1:{number}", "Status": status, "IsClaimed": True, "Worker": "UWorker_a_1", **more}
+
+
+def test_odd_jobs_are_counted_and_break_nothing():
+    table = JobTable.read(
+        [
+            job(1, "Finished", Finished="2026-11-24T10:00:00", ProcessingTime=2.5),
+            job(2, "Failed", Failed=None, ProcessingTime=None),
+            job(3, "Failed", IsClaimed=False, Worker=None),
+            job(4, "Halfway"),
+            {"Id": "not a scan", "Status": None, "IsClaimed": True},
+        ]
+    )
+    assert [table.count(state) for state in ("finished", "failed", "running", "available")] == [1, 1, 2, 1]
+    assert np.isnan(table.scans).tolist() == [False, False, False, False, True]
+    assert [failure["Id"] for failure in table.failed] == ["1:2"]
+
+
+def test_time_of_a_scan_is_that_of_its_id():
+    """Scan 7123991206 is of 2015-04-01 00:01 (Odin API contract, section 4)."""
+    assert scan_time(7123991206) == pytest.approx(datetime(2015, 4, 1, 0, 1, 27, tzinfo=UTC).timestamp(), abs=180)
+
+
+def test_rate_is_that_of_the_last_minutes():
+    table = JobTable.read(
+        job(n, "Finished", Finished=f"2026-11-24T09:{n // 60:02}:{n % 60:02}") for n in range(0, 3600, 2)
+    )
+    rate = table.rate(datetime(2026, 11, 24, 10, 0, tzinfo=UTC).timestamp())
+    assert rate
+    assert rate.per_minute == pytest.approx(30, rel=0.05)
+    assert JobTable.read([job(1, "Started")]).rate(0.0) is None
+
+
+def test_profiles_are_percentiles_in_their_units(results):
+    (found,) = read_profiles(results)
+    assert (found.scans, found.used, found.unit) == (360, 360, "ppm")
+    peak = int(np.argmax(found.percentiles[2]))
+    assert found.altitude[peak] == pytest.approx(34, abs=2)
+    assert found.percentiles[2][peak] == pytest.approx(8, rel=0.1)
+    assert (np.diff(found.percentiles, axis=0) >= 0).all()
+
+
+def test_places_are_within_the_map(results):
+    longitude, latitude = read_places(results)
+    assert len(longitude) == 360
+    assert longitude.min() >= -180 and longitude.max() <= 180
+    assert 80 < latitude.max() <= 82
