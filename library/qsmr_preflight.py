@@ -1,29 +1,82 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Whether a host is fit to run a snapshot's workers."""
+"""What a host has of a project, how that differs from what it should have, and what keeps it from that."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qsmr_preflight
-short_description: Tell what keeps a host from running a snapshot's workers
+short_description: Tell in one call what a host has, what differs from what it should have, and what is in the way
 version_added: "0.1.0"
 description:
-  - Looks at Docker, Compose, the release directory, the architecture and the room for the image, and changes nothing.
+  - Compares release, image, files, environment and workers as M(qsmr_worker) does, and changes nothing.
+  - Where something differs, it looks at all that a change needs as well - Docker, Compose, directory, architecture,
+    room, the services and their account as seen from this host, and the clock.
 options:
   project:
     description: Project of the job service.
+    type: str
+    required: true
+  compose_project:
+    description: Name of the Compose project that the workers belong to.
     type: str
     required: true
   host_dir:
     description: Directory on the host that holds C(<project>/releases).
     type: path
     required: true
+  directory:
+    description:
+      - The snapshot's directory on the control node. From it the action plugin of this name fills O(snapshot), O(files)
+        and O(worker_env).
+    type: path
   snapshot:
     description: Content of the snapshot's C(snapshot.json).
     type: dict
+  files:
+    description: Content of the release's files that are no secret, by name.
+    type: dict
+  worker_env:
+    description: Content of the snapshot's C(worker.env).
+    type: str
+  release:
+    description: A release that is on the host already, instead of a snapshot, as for M(qsmr_worker).
+    type: str
+  hostname:
+    description: The host's part of the workers' names.
+    type: str
     required: true
+  count:
+    description: Number of workers, as for M(qsmr_worker).
+    type: str
+    default: "1"
+  cpus:
+    description: Number of processors that each worker may use, as for M(qsmr_worker).
+    type: str
+    default: ""
+  memory:
+    description: Memory that each worker may use, as for M(qsmr_worker).
+    type: str
+    default: ""
+  drain_timeout:
+    description: Seconds that a worker which has to stop gets for its job at hand.
+    type: int
+    default: 60
+  config_file:
+    description: File with the five settings. The action plugin takes O(odin_api_root) from it.
+    type: path
+  config:
+    description: The same settings, for values that come from a vault. They win over the file.
+    type: dict
+    default: {}
+  odin_api_root:
+    description: Where the Odin API is. It is not asked if this is empty.
+    type: str
+    default: ""
 attributes:
+  action:
+    support: full
+    description: The snapshot and the settings are read on the control node, whose clock is compared, too.
   check_mode:
     support: full
     description: Changes nothing in any mode.
@@ -37,11 +90,13 @@ author: qsmr-fleet developers
 """
 
 EXAMPLES = r"""
-- name: What the host lacks is known
+- name: What the host has, and what it lacks, is known
   qsmr_preflight:
     project: demo
+    compose_project: qsmr-demo
     host_dir: /opt/qsmr
-    snapshot: "{{ lookup('ansible.builtin.file', directory ~ '/snapshot.json') | from_json }}"
+    directory: /home/ana/qsmr_snapshot_demo_251123
+    hostname: "{{ inventory_hostname }}"
   register: found
 """
 
@@ -51,29 +106,103 @@ faults:
   returned: success
   type: list
   elements: str
+differences:
+  description: What differs, as M(qsmr_worker) names it. Nothing else was looked at if that is empty.
+  returned: success
+  type: list
+  elements: str
+target:
+  description: Snapshot id of the release that should run; empty if there is no such release.
+  returned: success
+  type: str
+release:
+  description: Snapshot id of the release that runs; empty if none does.
+  returned: success
+  type: str
+back_to:
+  description: Snapshot id of the release that the host goes back to if the wanted one does not get healthy.
+  returned: success
+  type: str
+has_image:
+  description: Whether the image is there under its name.
+  returned: success
+  type: bool
+workers:
+  description: Condition of each worker's container, by name.
+  returned: success
+  type: dict
+clock:
+  description: The host's time in seconds since 1970.
+  returned: success
+  type: float
 """
 
+import json
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostcheck import faults
-from ansible.module_utils.qsmr.release import Releases
+from ansible.module_utils.qsmr.hostcheck import faults, service_faults
+from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
+from ansible.module_utils.qsmr.release import MANIFEST, Releases
+
+
+def look(parameters: dict) -> dict:
+    docker = Docker()
+    releases = Releases(Path(parameters["host_dir"]), parameters["project"])
+    host = WorkerHost(docker, releases, parameters["compose_project"], parameters["drain_timeout"])
+    answer = {"faults": [], "differences": [], "target": "", "release": releases.current, "back_to": ""}
+    answer |= {"has_image": False, "workers": {}}
+    snapshot, desired, problem = parameters["snapshot"], None, ""
+    try:
+        desired = desired_of(host, parameters)
+        snapshot = snapshot or json.loads(desired.files[MANIFEST])
+        answer |= {"target": desired.snapshot_id, "back_to": releases.before(desired.snapshot_id)}
+        found = host.find(desired)
+        answer["has_image"] = bool(found.image_id)
+        answer["workers"] = {worker.name: worker.condition for worker in found.containers}
+        answer["differences"] = compare(desired, found)
+    except QsmrError as error:
+        problem = str(error)
+    if problem or answer["differences"]:
+        if snapshot:
+            answer["faults"] = faults(docker, releases, snapshot, pushed=bool(parameters["release"]))
+        if problem and not answer["faults"]:
+            answer["faults"].append(problem)
+        if desired:
+            answer["faults"] += service_faults(desired.env, parameters["odin_api_root"])
+    return answer
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},
+            "compose_project": {"type": "str", "required": True},
             "host_dir": {"type": "path", "required": True},
-            "snapshot": {"type": "dict", "required": True},
+            "directory": {"type": "path"},
+            "snapshot": {"type": "dict"},
+            "files": {"type": "dict"},
+            "worker_env": {"type": "str", "no_log": True},
+            "release": {"type": "str"},
+            "hostname": {"type": "str", "required": True},
+            "count": {"type": "str", "default": "1"},
+            "cpus": {"type": "str", "default": ""},
+            "memory": {"type": "str", "default": ""},
+            "drain_timeout": {"type": "int", "default": 60},
+            "config_file": {"type": "path"},
+            "config": {"type": "dict", "default": {}, "no_log": True},
+            "odin_api_root": {"type": "str", "default": ""},
         },
+        required_one_of=[("snapshot", "release")],
+        required_together=[("snapshot", "files", "worker_env")],
+        mutually_exclusive=[("snapshot", "release")],
         supports_check_mode=True,
     )
-    releases = Releases(Path(module.params["host_dir"]), module.params["project"])
     try:
-        module.exit_json(changed=False, faults=faults(Docker(), releases, module.params["snapshot"]))
+        module.exit_json(changed=False, clock=time.time(), **look(module.params))
     except QsmrError as error:
         module.fail_json(msg=str(error))
 

@@ -30,11 +30,18 @@ SICK = "echo no job service; false"
 HEALTHY_AFTER_8_S = "test -e /old"
 
 
-def make_snapshot(directory: Path, number: int, health: str = HEALTHY, password: str = PASSWORD) -> Path:
-    """A snapshot of project PROJECT in ``directory``, with an image of its own whose health check is ``health``."""
+def make_snapshot(
+    directory: Path,
+    number: int,
+    health: str = HEALTHY,
+    password: str = PASSWORD,
+    service: str = "",
+    project: str = PROJECT,
+) -> Path:
+    """A snapshot of a project in ``directory``, with an image of its own whose health check is ``health``."""
     snapshot_id = f"251101-{number:010d}"
-    name = f"qsmr_snapshot_{PROJECT}:{snapshot_id}"
-    target = directory / f"qsmr_snapshot_{PROJECT}_251101_{number + 1}"
+    name = f"qsmr_snapshot_{project}:{snapshot_id}"
+    target = directory / f"qsmr_snapshot_{project}_251101_{number + 1}"
     target.mkdir(parents=True)
     subprocess.run(
         ["docker", "build", "--quiet", "--tag", name, "-"],
@@ -49,8 +56,8 @@ def make_snapshot(directory: Path, number: int, health: str = HEALTHY, password:
     image = read_image(target / "docker_image")
     manifest = {
         "format": 1,
-        "project": PROJECT,
-        "odin_project": PROJECT,
+        "project": project,
+        "odin_project": project,
         "snapshot_id": snapshot_id,
         "created": f"2025-11-01T00:00:{number:02d}Z",
         "image": {
@@ -69,8 +76,8 @@ def make_snapshot(directory: Path, number: int, health: str = HEALTHY, password:
     }
     template = (REPOSITORY / "roles/snapshot/templates/docker-compose.yml.j2").read_text()
     compose = jinja2.Template(template, keep_trailing_newline=True, trim_blocks=True)  # noqa: S701 no HTML
-    values = {"image": name, "project": PROJECT, "environment": KEYS, "stop_grace_seconds": 5}
-    environment = ["http://127.0.0.1:1/rest_api", password, "", snapshot_id]
+    values = {"image": name, "project": project, "environment": KEYS, "stop_grace_seconds": 5}
+    environment = [service, password, "", snapshot_id]
     (target / "docker-compose.yml").write_text(compose.render(values))
     (target / "start_worker.sh").write_text("")
     (target / "worker.env").write_text("".join(f"{k}={v}\n" for k, v in zip(KEYS, environment, strict=True)))

@@ -8,9 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import yaml
-
 REPOSITORY = Path(__file__).parents[2]
 ANSIBLE = str(Path(sys.executable).parent / "ansible-playbook")
 
@@ -39,18 +36,3 @@ def test_check_mode_before_the_first_snapshot_says_so_and_goes_on(tmp_path):
     assert f"No snapshot of project demo in {tmp_path}: run snapshot.yml first" in screen
     assert not re.search(r"changed=[1-9]", screen)
     assert play(tmp_path, "playbooks/workers.yml", **settings).returncode != 0
-
-
-@pytest.mark.parametrize(
-    ("batches", "sizes"), [("[1,'50%','100%']", [1, 2, 2]), ("2", [2, 2, 1]), ("1,4", [1, 4]), ("some", [1] * 5)]
-)
-def test_batches_may_come_as_text_and_nonsense_is_one_at_a_time(tmp_path, batches, sizes):
-    serial = yaml.safe_load((REPOSITORY / "playbooks/workers.yml").read_text())[-1]["serial"]
-    show = [{"ansible.builtin.debug": {"msg": "batch of {{ ansible_play_batch | length }}"}, "run_once": True}]
-    plays = [
-        {"hosts": "workers", "gather_facts": False},
-        {"hosts": "workers", "gather_facts": False, "serial": serial, "tasks": show},
-    ]
-    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
-    screen = play(tmp_path, tmp_path / "play.yml", qsmr_rollout_batches=batches).stdout
-    assert [int(size) for size in re.findall(r"batch of (\d)", screen)] == sizes

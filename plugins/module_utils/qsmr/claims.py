@@ -113,6 +113,14 @@ def release(api: JobApi, project: str, ledger: Ledger, rules: Rules, now: dateti
     return released
 
 
+def free_jobs_of(api: JobApi, project: str, worker: str) -> int:
+    """Make the jobs available that a worker holds which is known to be gone, and return how many they were."""
+    held = [job for job in api.jobs(project, worker=worker) if str(job["Status"]).upper() in _AT_WORK]
+    for job in held:
+        _release(api, project, job, "AVAILABLE")
+    return len(held)
+
+
 def _kind(job: dict[str, Any], rules: Rules, now: datetime) -> str:
     """What is the matter with a job: "failed", "dead" (its worker), "stale", "tidied", "unsure", or nothing."""
     status = str(job["Status"]).upper()

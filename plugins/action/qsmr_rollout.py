@@ -1,0 +1,250 @@
+"""The decisions of a rollout, made on the control node from what all hosts answered: see library/qsmr_rollout.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+# Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
+sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
+from qsmr.audit import Audit, operator, switched_by  # noqa: E402
+from qsmr.claims import free_jobs_of  # noqa: E402
+from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.jobapi import JobApi  # noqa: E402
+from qsmr.rollout import (  # noqa: E402
+    BAD,
+    FINE,
+    SWITCHED,
+    TAKEN_BACK,
+    WAITING,
+    Answer,
+    Rollout,
+    batches,
+    fault_table,
+    host_faults,
+    plan,
+    require,
+)
+from qsmr.rolloutlock import ControlLock  # noqa: E402
+from qsmr.settings import load_settings  # noqa: E402
+
+display = Display()
+
+OPTIONS = {
+    "step": {"type": "str", "required": True, "choices": ["check", "lock", "begin", "judge", "taken_back", "end"]},
+    "project": {"type": "str", "required": True},
+    "state_dir": {"type": "path", "required": True},
+    "what": {"type": "str", "default": "rollout"},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "answers": {"type": "str", "default": ""},
+    "plan": {"type": "dict", "default": {}},
+    "rollout": {"type": "dict", "default": {}},
+    "lock": {"type": "dict", "default": {}},
+    "skip_unfit": {"type": "bool", "default": False},
+    "break_lock": {"type": "bool", "default": False},
+    "batches": {"type": "raw", "default": 1},
+    "max_failed_hosts": {"type": "raw", "default": 0},
+    "on_failure": {"type": "str", "choices": ["revert_all", "keep"], "default": "revert_all"},
+    "canary_jobs": {"type": "raw", "default": 0},
+    "canary_deadline": {"type": "raw", "default": 1800},
+    "seconds_per_stage": {"type": "float", "default": 600.0},
+    "config_file": {"type": "path"},
+    "config": {"type": "dict", "default": {}, "no_log": True},
+}
+
+
+class ActionModule(ActionBase):
+    """Runs once for all hosts, on the control node only."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, self.given = self.validate_argument_spec(OPTIONS)
+        self.vars = task_vars or {}
+        self.directory = Path(self.given["state_dir"]) / self.given["project"]
+        self.audit = Audit(self.directory)
+        try:
+            return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
+        except QsmrError as error:
+            raise AnsibleActionFail(str(error)) from error
+
+    def _answers(self, variable: str) -> dict[str, Mapping[str, Any] | None]:
+        """A registered variable of every host; None for hosts that Ansible has dropped from the play."""
+        hostvars, there = self.vars["hostvars"], set(self.vars["ansible_play_hosts"])
+        return {host: hostvars[host].get(variable) if host in there else None for host in self.given["hosts"]}
+
+    def _check(self) -> dict[str, Any]:
+        """Which hosts are fit, what each of them needs, and whether anything is to be done at all."""
+        answers = self._answers(self.given["answers"])
+        faults = host_faults(answers)
+        if faults and not self.given["skip_unfit"]:
+            lines = ["Nothing was changed, because not every host is fit:", *fault_table(faults)]
+            raise QsmrError("\n".join(lines))
+        fit = {host: Answer.of(raw, "differences").data for host, raw in answers.items() if host not in faults}
+        if not fit:
+            raise QsmrError("\n".join(["Nothing was changed, because no host is fit:", *fault_table(faults)]))
+        work = [host for host, data in fit.items() if data["differences"]]
+        push = [host for host in work if not fit[host]["has_image"]]
+        found = {"skipped": faults, "work": work, "fit": list(fit)}
+        answer = {**found, "ansible_facts": {"preflight_fit": list(fit) if work else [], "preflight_push": push}}
+        for host in work:
+            display.display(f"{host}: {'; '.join(fit[host]['differences'])}")
+        if not work:
+            targets = sorted({data["target"] for data in fit.values()})
+            workers = sum(len(data["workers"]) for data in fit.values())
+            left = "".join(f"\nLeft out: {line}" for line in fault_table(faults))
+            where = f"all {len(fit)} hosts ({workers} workers, all healthy)"
+            text = f"{' and '.join(targets)} runs on {where}: nothing to do."
+            answer |= _summary(left.lstrip("\n") + "\n" * bool(left) + text)
+        return answer
+
+    def _lock(self) -> dict[str, Any]:
+        """Take the lock of this control node; the answer is what the hosts get."""
+        given = self.given
+        stages = len(batches(given["plan"]["work"], given["batches"])) + 2
+        seconds = stages * given["seconds_per_stage"]
+        seconds += require(given["canary_deadline"], "qsmr_canary_deadline") if str(given["canary_jobs"]) != "0" else 0
+        lock = {
+            "who": operator(),
+            "since": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "what": f"{given['what']} of project {given['project']}",
+            "expires": time.time() + seconds,
+        }
+        # The playbook's process is the parent of the one that runs this task.
+        return {"lock": ControlLock(self.directory).take(lock, os.getppid(), given["break_lock"])}
+
+    def _begin(self) -> dict[str, Any]:
+        """Plan the stages from what the hosts have now, under the lock."""
+        given, check_mode = self.given, self._task.check_mode
+        found, locks = self._answers("worker_found"), self._answers("rollout_locked")
+        looks = {host: Answer.of(raw, "differences").data for host, raw in found.items()}
+        targets = sorted({str(data["target"]) for data in looks.values() if data.get("target")})
+        broken = [] if check_mode else self.audit.unfinished()
+        releases = {host: str(data.get("release", "")) for host, data in looks.items()}
+        resumes = ""
+        resumed: list[str] = []
+        if broken:
+            self.audit.add(broken[0]["run"], "broken off", by=operator(), found=releases)
+            if len(targets) == 1 and broken[0]["to"] == targets[0]:
+                resumes, resumed = broken[0]["run"], switched_by(broken, releases, targets[0])
+        rollout = Rollout(
+            id=uuid.uuid4().hex[:12],
+            what=given["what"],
+            project=given["project"],
+            members={},
+            stages=[],
+            max_failed=require(given["max_failed_hosts"], "qsmr_max_failed_hosts"),
+            revert_all=given["on_failure"] == "revert_all",
+            canary_jobs=require(given["canary_jobs"], "qsmr_canary_jobs"),
+            canary_deadline=require(given["canary_deadline"], "qsmr_canary_deadline"),
+            check_mode=check_mode,
+            skipped={host: list(faults) for host, faults in given["plan"]["skipped"].items()},
+        )
+        plan(found, locks, resumed, given["batches"], rollout)
+        if not check_mode:
+            broke = sorted({str(lock["taken_from"]) for lock in locks.values() if lock and lock.get("taken_from")})
+            self.audit.add(
+                rollout.id, "begin", by=operator(), what=rollout.what, to=", ".join(targets), stages=rollout.stages,
+                resumes=resumes, broke_lock_of=broke, left_out=rollout.skipped,
+            )  # fmt: skip
+            for host in rollout.hosts(*BAD):
+                self._tell(rollout, host)
+        return self._next(rollout)
+
+    def _judge(self) -> dict[str, Any]:
+        """Take the answers of a round; after the first one, wait for the canary's jobs."""
+        rollout = Rollout.from_record(self.given["rollout"])
+        if rollout.open:
+            stage, hold = rollout.stage, rollout.hold
+            rollout.judge(self._answers(self.given["answers"]))
+            if rollout.canary_jobs and rollout.open and rollout.round == 1 and not rollout.check_mode:
+                display.display(f"Waiting until {rollout.canary_jobs} jobs of {', '.join(stage)} have ended")
+                rollout.judge_jobs(self._api())
+            if not rollout.check_mode:
+                for host in stage:
+                    self._tell(rollout, host)
+                for host in hold:
+                    if rollout.members[host].state in BAD:
+                        self._tell(rollout, host)
+            if rollout.open and stage and not rollout.check_mode:
+                passed = rollout.round
+                display.display(f"Stage {passed} of {len(rollout.stages)} is healthy: {', '.join(stage)}")
+        return self._next(rollout)
+
+    def _taken_back(self) -> dict[str, Any]:
+        """Take the answers of the hosts that had to be taken back."""
+        rollout = Rollout.from_record(self.given["rollout"])
+        hosts = rollout.to_take_back
+        rollout.taken_back(self._answers(self.given["answers"]))
+        for host in hosts:
+            self._tell(rollout, host)
+        return {"rollout": rollout.record}
+
+    def _end(self) -> dict[str, Any]:
+        """Tell how it ended, and give back what was held."""
+        if not self.given["rollout"]:
+            self._unlock()
+            return {"stopped": False, "bad": {}}
+        rollout = Rollout.from_record(self.given["rollout"])
+        if rollout.open and rollout.hosts(WAITING):
+            rollout.stop("an error broke it off, see above")
+        summary = rollout.summary()
+        if not rollout.check_mode:
+            gone = [name for member in rollout.members.values() for name in member.gone]
+            freed = self._free(gone)
+            if freed:
+                summary = f"{freed} jobs of workers that are no more were made available.\n{summary}"
+            ended = "done" if rollout.succeeded else "stopped" if not rollout.open else "done in part"
+            runs = {host: rollout.runs(host) for host in rollout.members}
+            self.audit.add(rollout.id, "end", ended=ended, why=rollout.why, runs=runs)
+            self._unlock()
+        bad = {host: f"{host} {rollout.ended(host)}: {rollout.members[host].check}" for host in rollout.hosts(*BAD)}
+        return {"stopped": not rollout.open, "why": summary.splitlines()[-1], "bad": bad, **_summary(summary)}
+
+    def _next(self, rollout: Rollout) -> dict[str, Any]:
+        if rollout.stage and not rollout.check_mode:
+            self.audit.add(rollout.id, "stage", stage=rollout.round + 1, hosts=rollout.stage)
+        return {"rollout": rollout.record}
+
+    def _tell(self, rollout: Rollout, host: str) -> None:
+        """A host's outcome, for the audit."""
+        member = rollout.members[host]
+        from_, to = member.before, member.target
+        if member.state == TAKEN_BACK:
+            from_, to = member.target, member.back_to
+        fields = {"check": member.check} if member.state not in (SWITCHED, FINE, WAITING, TAKEN_BACK) else {}
+        self.audit.add(rollout.id, "host", host=host, **{"from": from_}, to=to, ended=rollout.ended(host), **fields)
+
+    def _free(self, workers: list[str]) -> int:
+        """Make the jobs available that workers hold which are no more. Nothing of the rollout depends on it."""
+        if not workers or not (self.given["config_file"] or self.given["config"]):
+            return 0
+        try:
+            api = self._api()
+            return sum(free_jobs_of(api, self.given["project"], worker) for worker in workers)
+        except QsmrError as error:
+            display.warning(f"Jobs of workers that are no more may still be claimed, run retry.yml later: {error}")
+            return 0
+
+    def _api(self) -> JobApi:
+        settings = load_settings(self.given["config_file"], self.given["config"])
+        return JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password)
+
+    def _unlock(self) -> None:
+        if self.given["lock"]:
+            ControlLock(self.directory).release(self.given["lock"]["id"])
+
+
+def _summary(text: str) -> dict[str, Any]:
+    return {"ansible_stats": {"data": {"qsmr_summary": [text]}, "aggregate": True, "per_host": False}}

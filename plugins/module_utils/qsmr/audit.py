@@ -1,0 +1,88 @@
+"""The audit: what was done to a project's fleet, by whom, from where, and how it ended. One JSON object a line.
+
+Every line is on disk before what it announces begins. Lines are only ever added; the events of a run share ``run``:
+
+- ``begin``: ``what``, ``to``, ``stages``, ``by``, ``resumes`` (the run that was broken off), ``broke_lock_of``
+- ``stage``: ``hosts`` that are switched from now on
+- ``host``: ``host``, ``from``, ``to``, ``ended`` (switched, reverted, taken back, failed, lost) and ``check``
+- ``broken off``: written by the next run: ``found``, the release of each host as it was found then
+- ``end``: ``ended`` (done, stopped), ``why``
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import QsmrError
+
+AUDIT_FILE = "audit.jsonl"
+
+
+def operator() -> str:
+    """Who runs this, and on which machine."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+class Audit:
+    """The audit of one project."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / AUDIT_FILE
+
+    def add(self, run: str, event: str, **fields: Any) -> None:
+        """Add a line, and return when it is on disk."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        line = json.dumps({"time": now, "run": run, "event": event, **fields}, ensure_ascii=False)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
+            try:
+                size = os.fstat(descriptor).st_size
+                # A line that a crash cut off must not spoil the next one.
+                broken = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                os.write(descriptor, ("\n" * broken + line + "\n").encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise QsmrError(f"{self.path} cannot be written: {error.strerror}") from None
+
+    def events(self) -> list[dict[str, Any]]:
+        """All lines that are whole, in their order."""
+        found = []
+        try:
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise QsmrError(f"{self.path} cannot be read: {error.strerror}") from None
+        return found
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """The events of the last run if it has no end; empty if it has one, or there was none."""
+        events = self.events()
+        last = next((event["run"] for event in reversed(events) if event.get("event") == "begin"), None)
+        run = [event for event in events if last is not None and event.get("run") == last]
+        over = any(event["event"] in ("end", "broken off") for event in run)
+        return [] if over else run
+
+
+def switched_by(run: list[dict[str, Any]], found: Mapping[str, str], target: str) -> list[str]:
+    """The hosts that a run which was broken off has brought to ``target``, which they were ``found`` on."""
+    began = {host for event in run if event["event"] == "stage" for host in event["hosts"]}
+    return sorted(host for host in began if found.get(host) == target)

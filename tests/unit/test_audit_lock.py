@@ -1,0 +1,119 @@
+"""The audit and the locks outlive crashes, and tell whose they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from qsmr.audit import Audit, switched_by
+from qsmr.errors import QsmrError
+from qsmr.lock import Lock, Locked
+from qsmr.rolloutlock import ControlLock
+
+
+def lock(id_, expires=1000.0):
+    return {"id": id_, "who": f"user@{id_}", "since": "2026-11-23 10:00 UTC", "what": "rollout", "expires": expires}
+
+
+def test_lock_is_one_holders_until_it_expires(tmp_path):
+    there = Lock(tmp_path / "project/rollout.lock")
+    assert there.take(lock("a"), now=0) == ""
+    with pytest.raises(Locked, match="user@a holds the lock since 2026-11-23 10:00 UTC for a rollout, until 1970"):
+        there.take(lock("b"), now=999)
+    assert there.take(lock("a", 2000.0), now=999) == ""
+    assert "user@a" in there.take(lock("b", 3000.0), now=2000)
+    assert not there.release("a")
+    assert there.release("b")
+    assert there.read() == {}
+
+
+def test_lock_can_be_broken_on_purpose_and_tells_whose_it_was(tmp_path):
+    there = Lock(tmp_path / "rollout.lock")
+    there.take(lock("a"), now=0)
+    assert there.take(lock("b"), now=1, by_force=True).startswith("user@a holds the lock")
+    assert there.read()["id"] == "b"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"id": "a"'])
+def test_damaged_lock_counts_for_none(tmp_path, text):
+    (tmp_path / "rollout.lock").write_text(text)
+    Lock(tmp_path / "rollout.lock").take(lock("a"), now=0)
+
+
+def test_only_one_of_many_takes_a_lock_that_has_expired(tmp_path):
+    code = """
+import json, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from qsmr.lock import Lock, Locked
+mine = {"id": sys.argv[3], "who": "", "since": "", "what": "", "expires": time.time() + 60}
+try:
+    Lock(Path(sys.argv[2])).take(mine, time.time())
+    print("taken")
+except Locked:
+    print("locked")
+"""
+    path = tmp_path / "rollout.lock"
+    Lock(path).take(lock("old", expires=1.0), now=0)
+    modules = str(Path(__file__).parents[2] / "plugins/module_utils")
+    runs = [
+        subprocess.Popen(["python3", "-c", code, modules, str(path), str(n)], stdout=subprocess.PIPE, text=True)
+        for n in range(8)
+    ]
+    assert sorted(run.communicate()[0].strip() for run in runs) == ["locked"] * 7 + ["taken"]
+
+
+def test_lock_of_a_process_that_ended_is_void_and_of_a_living_one_is_not(tmp_path):
+    control = ControlLock(tmp_path)
+    wanted = {key: value for key, value in lock("x", time.time() + 600).items() if key != "id"}
+    process = subprocess.Popen(["sleep", "60"])
+    first = control.take(wanted, process.pid, by_force=False)
+    with pytest.raises(QsmrError, match="Nothing was changed: user@x holds the lock"):
+        ControlLock(tmp_path).take(wanted, os.getpid(), by_force=False)
+    process.kill()
+    process.wait()
+    assert control.take(wanted, os.getpid(), by_force=False)["id"] == first["id"]
+    with pytest.raises(QsmrError):
+        control.take(wanted, os.getpid(), by_force=False)
+    control.release(first["id"])
+    control.take(wanted, os.getpid(), by_force=False)
+
+
+def test_lock_of_another_machine_holds_whether_there_is_such_a_process_here_or_not(tmp_path):
+    control = ControlLock(tmp_path)
+    wanted = {key: value for key, value in lock("x", time.time() + 600).items() if key != "id"}
+    control.take(wanted, 1, by_force=False)
+    path = tmp_path / "rollout.lock"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "node": "elsewhere", "process": 999999}))
+    with pytest.raises(QsmrError):
+        control.take(wanted, os.getpid(), by_force=False)
+
+
+def test_audit_keeps_whole_lines_after_one_that_was_cut_off(tmp_path):
+    audit = Audit(tmp_path / "demo")
+    audit.add("one", "begin", to=["r1"])
+    with audit.path.open("a") as stream:
+        stream.write('{"run": "one", "ev')
+    audit.add("one", "end", ended="done")
+    assert [event["event"] for event in audit.events()] == ["begin", "end"]
+    assert oct(audit.path.stat().st_mode & 0o777) == "0o640"
+
+
+def test_run_without_an_end_is_the_unfinished_one(tmp_path):
+    audit = Audit(tmp_path)
+    assert audit.unfinished() == []
+    audit.add("one", "begin", to=["r2"])
+    audit.add("one", "end", ended="done")
+    assert audit.unfinished() == []
+    audit.add("two", "begin", to=["r2"])
+    audit.add("two", "stage", hosts=["h1"])
+    audit.add("two", "stage", hosts=["h2", "h3"])
+    run = audit.unfinished()
+    assert [event["run"] for event in run] == ["two"] * 3
+    assert switched_by(run, {"h1": "r2", "h2": "r2", "h3": "r1", "h4": "r2"}, "r2") == ["h1", "h2"]
+    audit.add("two", "broken off", found={})
+    assert audit.unfinished() == []
