@@ -64,6 +64,8 @@ def test_git_state_tells_commit_and_changes(repository):
 def test_without_git_all_files_are_code(tmp_path):
     write(tmp_path, a="1", sub__b="2", sub__qsmr_snapshot_x_260101__c="3")
     (tmp_path / "qsmr.tar.gz").write_text("made")
+    (tmp_path / ".qsmr_layers").mkdir()
+    (tmp_path / ".qsmr_layers/x.zst").write_text("made")
     assert set(tree(tmp_path)) == {"a", "sub/b"}
     assert git_state(tmp_path) == GitState(None, None)
 

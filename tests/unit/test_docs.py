@@ -40,6 +40,6 @@ def test_page_names_only_what_is_there(page):
     settings = yaml.safe_load((REPOSITORY / "playbooks/group_vars/all.yml").read_text())
     modules = {path.stem for path in (REPOSITORY / "library").glob("*.py")}
     # qsmr_snapshot_<project> is an image or a directory, qsmr_data an archive.
-    names = re.findall(r"(?<![\w/])qsmr_(?!snapshot_(?!dir\b)|data\b)[a-z_]+", text)
+    names = re.findall(r"(?<![\w/.])qsmr_(?!snapshot_(?!dir\b)|data\b)[a-z_]+", text)
     missing += [name for name in names if name not in {*settings, *modules}]
     assert not missing

@@ -51,7 +51,8 @@ class FakeDocker:
     def image_inspect(self, name: str) -> Result:
         if name not in self.names:
             return Result(1, "[]", f"Error: No such image: {name}")
-        return Result(0, json.dumps([{"Id": self.names[name], "Size": 1000}]))
+        layers = json.loads(image_config(self.images[self.names[name]][0]))["rootfs"]["diff_ids"]
+        return Result(0, json.dumps([{"Id": self.names[name], "Size": 1000, "RootFS": {"Layers": layers}}]))
 
     def image_ls(self, *options: str) -> Result:
         key, value = options[-1].removeprefix("label=").split("=", 1)
@@ -152,6 +153,7 @@ def test_a_snapshot_holds_all_that_is_promised(make, docker, tmp_path):
     assert manifest["image"]["name"] == f"qsmr_snapshot_demo:{manifest['snapshot_id']}"
     assert manifest["image"]["id"] == docker.names[manifest["image"]["name"]]
     assert [layer["size"] for layer in manifest["image"]["layers"]] == [6000, 10240, 10240]
+    assert manifest["image"]["base_layers"] == 1
     assert manifest["base_image"] == {"name": "qsmr-fleet/worker", "id": docker.names["qsmr-fleet/worker"]}
     assert manifest["archive"]["sha256"] == hashlib.sha256((directory / "docker_image").read_bytes()).hexdigest()
     assert manifest["created"] == "2026-11-24T12:00:00Z"

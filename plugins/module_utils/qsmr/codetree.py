@@ -13,6 +13,8 @@ from .archive import file_sha256
 
 # What the build command makes, for us to take. Not code.
 ARCHIVES = ("qsmr_data.tar.gz", "qsmr.tar.gz")
+# Snapshots, what lies beside them while they are made, and their layers as they are sent.
+RESULTS = ("qsmr_snapshot_", ".qsmr_snapshot_", ".qsmr_layers")
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ def git_state(directory: Path) -> GitState:
 
 
 def _is_code(path: str) -> bool:
-    return path not in ARCHIVES and not any(
-        part.startswith(("qsmr_snapshot_", ".qsmr_snapshot_")) for part in Path(path).parts
-    )
+    return path not in ARCHIVES and not any(part.startswith(RESULTS) for part in Path(path).parts)
 
 
 def _in_git(directory: Path) -> bool:

@@ -29,6 +29,7 @@ from .codetree import ARCHIVES, git_state, tree, tree_digest
 from .dockercli import Docker
 from .errors import QsmrError
 from .files import write_atomically
+from .hostimage import common_prefix, layers_of
 from .names import check_project_name, docker_name
 from .release import parse_env
 from .settings import Settings, load_settings
@@ -348,6 +349,8 @@ class _Maker:
         self.docker.out(f"Saving {name}", "save", "--output", str(target), name, timeout=DOCKER_TIMEOUT)
         target.chmod(0o644)
         image = read_image(target)
+        diff_ids = [layer.diff_id for layer in image.layers]
+        base_layers = common_prefix(diff_ids, layers_of(self.docker.image(request.worker_image) or {}))
         return {
             "image": {
                 "name": name,
@@ -355,6 +358,8 @@ class _Maker:
                 "architecture": image.architecture,
                 "size": image.size,
                 "layers": [{"diff_id": layer.diff_id, "size": layer.size} for layer in image.layers],
+                # How many of them are the worker image's, which other snapshots share.
+                "base_layers": base_layers,
             },
             "archive": {"file": IMAGE_FILE, "size": target.stat().st_size, "sha256": file_sha256(target)},
             "base_image": {"name": request.worker_image, "id": inputs["worker_image"]},
