@@ -152,6 +152,8 @@ def test_summary_has_a_row_for_each_scan(project):
         (lambda d: d["L2i"].update(ScanID=8), "holds ScanID 8 instead of 7"),
         (lambda d: d["L2"][0].update(FreqMode=2), "holds FreqMode 2 instead of 1"),
         (lambda d: d["URLS"].update({"URL-level2": "http://x/v4/level2/other/1/7/"}), "of another project"),
+        (lambda d: d["URLS"].update({"URL-level2": "http://x/v4/level2/demo/1/71/"}), "of another project"),
+        (lambda d: d["L2"][0]["Altitude"].__setitem__(0, None), "Altitude has gaps"),
         (lambda d: d.pop("L2"), "has no L2"),
         (lambda d: d["L2"][0].pop("VMR"), "lacks vmr"),
         (lambda d: d["L2"][0].update(MJD=None), "lacks mjd"),

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import xarray
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from .errors import QsmrError
 from .level2set import Key, open_results, product_files
@@ -279,7 +279,7 @@ def _compare_product(side: Side, other: Side, product: str, other_product: str) 
     score = data.misfit.values
     worst = [int(row) for row in np.argsort(-np.nan_to_num(score))[:WORST] if score[row] > 0]
     result = ProductComparison(product, other_product, data, worst)
-    result.identical = all(
+    result.identical = bool(altitude.size) and all(
         np.array_equal(first, second, equal_nan=True)
         for name, (first, second) in (pairs | scalars).items()
         if name != "processing_time"
@@ -300,9 +300,11 @@ def _pairs(mine: xarray.Dataset, its: xarray.Dataset) -> tuple[Array, Array]:
 def common_grid(mine: Array, its: Array) -> Array:
     """The altitudes (m) to compare at: the levels themselves, of the coarser of two grids, where both reach.
 
-    Where each scan has levels of its own, every 2 km.
+    Where each scan has levels of its own, every 2 km. Empty where the two do not overlap.
     """
     grids: list[Array] = [np.unique(np.round(altitude[np.isfinite(altitude)])) for altitude in (mine, its)]
+    if not all(map(len, grids)):
+        return np.array([])
     bottom, top = max(grid[0] for grid in grids), min(grid[-1] for grid in grids)
     grid: Array = min(grids, key=lambda one: np.count_nonzero((one >= bottom) & (one <= top)))
     if max(map(len, grids)) > MOST_LEVELS:
@@ -374,9 +376,10 @@ def _data(
         misfit = np.sqrt(_mean((difference / error) ** 2, axis=1))
     put("misfit", scan, misfit, "root mean square of the difference in units of the combined total error")
     for name in ("vmr", "vmr_error_total", "measurement_response"):
-        put(name, ("scan", "altitude"), pairs[name][0], PROFILES[name])
-        put(f"{name}_other", ("scan", "altitude"), pairs[name][1], f"{PROFILES[name]} of the other project")
-    put("vmr_apriori", ("scan", "altitude"), pairs["vmr_apriori"][0], "a priori volume mixing ratio")
+        first, second = (values.astype("f4") for values in pairs[name])
+        put(name, ("scan", "altitude"), first, PROFILES[name])
+        put(f"{name}_other", ("scan", "altitude"), second, f"{PROFILES[name]} of the other project")
+    put("vmr_apriori", ("scan", "altitude"), pairs["vmr_apriori"][0].astype("f4"), "a priori volume mixing ratio")
     for name, meaning in SCALARS.items():
         units = "s" if name == "processing_time" else "1"
         put(name, scan, scalars[name][0], meaning, units)
@@ -413,7 +416,7 @@ def percentiles(values: Array) -> Array:
     """PERCENTILES of each column."""
     columns = [column[np.isfinite(column)] for column in values.T]
     found = [np.percentile(one, PERCENTILES) if one.size else np.full(len(PERCENTILES), np.nan) for one in columns]
-    return np.array(found).T
+    return np.reshape(found, (-1, len(PERCENTILES))).T
 
 
 def confidence(values: Array) -> tuple[Array, Array]:
@@ -474,6 +477,9 @@ def findings(data: xarray.Dataset, product: str) -> Iterator[Finding]:
     species = product.split(" ")[0]
     altitude = data.altitude.values / 1e3
     difference, error = data.vmr_difference_mean.values, data.vmr_error_total_mean_other.values
+    if not data.sizes["altitude"]:
+        yield Finding(f"{species} has no scan or no altitude in common", counts=False)
+        return
     if not np.isfinite(data.vmr_difference_q.values).any():
         yield Finding(f"only {data.sizes['scan']} scans in common, too few to tell", counts=False)
         return

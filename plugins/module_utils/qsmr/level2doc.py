@@ -22,6 +22,7 @@ _COST = re.compile(r"\bcost ([0-9.eE+-]+)")
 _SETTING = re.compile(r"(Config|InvMode): ")
 _REQUIRED = ("product", "altitude", "vmr", "mjd", "lat1d", "lon1d")
 
+_LINK = re.compile(r"/level2/(?:development/)?(\w+)/(\d+)/(\d+)/?$")
 _YEARS = (40587, 88069)  # MJD of 1970 and 2100
 
 
@@ -56,7 +57,8 @@ def check(document: Document, project: str, key: Key) -> Facts:
         if name not in document:
             raise WrongDocument(f"level 2 of scan {scan_id} has no {name}")
     link = str((document.get("URLS") or {}).get("URL-level2") or "")
-    if link and f"/{project}/{freq_mode}/{scan_id}" not in link:
+    match = _LINK.search(link)
+    if match and match.groups() != (project, str(freq_mode), str(scan_id)):
         raise WrongDocument(f"level 2 of scan {scan_id} is of another project, mode or scan: {link}")
     info, products = _lower(document["L2i"]), document["L2"]
     if not isinstance(products, list):
@@ -134,7 +136,10 @@ def profiles_of(product: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError or TypeError where they are no numbers or not of one length. A column may be absent; one with a
     single level may be a bare number.
     """
-    levels = len(_column(product["altitude"]))
+    altitude = _column(product["altitude"])
+    levels = len(altitude)
+    if not np.isfinite(altitude).all():
+        raise ValueError("Altitude has gaps")
     columns = {}
     for name, (source, _attributes) in PROFILES.items():
         column = _column(product.get(source.lower()))
