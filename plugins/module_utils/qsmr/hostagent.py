@@ -31,6 +31,7 @@ LINE_LIMIT = 1 << 20  # bytes of a frame's header: room for a set of four millio
 PAYLOAD_LIMIT = 1 << 28
 
 BEAT = 1.0  # seconds between signs of life
+NEWS = 0.1  # seconds that the news of relayed chunks are collected for: most hosts have them by then
 SILENCE = 60.0  # without one from the control node for so long, the agent ends: nothing stays listening
 LOCK_PATIENCE = 70.0  # seconds: an agent of a run that was cut off is gone by then
 DIAL_PATIENCE = 3.0  # seconds until a host counts as out of reach
@@ -79,11 +80,10 @@ class Channel:
 
 
 class Pace:
-    """How many chunks may be under way to here: as many as arrive in two seconds, so that slow links queue few."""
+    """How many chunks may be under way: as many as arrive in some seconds, so that slow links queue few."""
 
-    SECONDS = 2.0
-
-    def __init__(self, least: int, most: int) -> None:
+    def __init__(self, seconds: float, least: int, most: int) -> None:
+        self._seconds = seconds
         self._least = least
         self._most = most
         self._arrivals: deque[float] = deque(maxlen=most)
@@ -93,7 +93,7 @@ class Pace:
 
     @property
     def limit(self) -> int:
-        since = time.monotonic() - self.SECONDS
+        since = time.monotonic() - self._seconds
         while self._arrivals and self._arrivals[0] < since:
             self._arrivals.popleft()
         return max(self._least, min(len(self._arrivals) + 1, self._most))
@@ -117,6 +117,7 @@ class Part:
         self.chunks = ((1 << self.count) - 1) << first
         self.is_settled = False
         self.is_followed = False
+        self.is_told = False
         self._digests = digests
         self._file = -1
         self._whole = hashlib.sha256()
@@ -239,8 +240,9 @@ class Agent:
         self._peers: dict[int, Peer] = {}
         self._banned: set[int] = set()
         self._asked: dict[int, float] = {}  # chunks asked of peers, and when
-        self._pace = Pace(PEER_WINDOW, 64)
+        self._pace = Pace(2.0, PEER_WINDOW, 64)
         self._rounds = 0
+        self._news = 0  # chunks from peers that nobody has been told of yet
         self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -248,6 +250,7 @@ class Agent:
     async def run(self) -> None:
         """Work until the control node says that it is over, or is gone."""
         self._spawn(self._beat())
+        self._spawn(self._tell_news())
         self._spawn(self._listen_to_control())
         await self._ended.wait()
         with contextlib.suppress(*LOST):
@@ -320,7 +323,7 @@ class Agent:
         self._held |= held
         self._control.send("holds", first=part.first, count=part.count, chunks=hex(held))
         for peer in self._peers.values():
-            peer.channel.send("holds", chunks=hex(self._held))
+            peer.channel.send("have", chunks=hex(held))
         self._follow_soon(part)
         self._ask()
 
@@ -340,14 +343,29 @@ class Agent:
         self._asked.pop(n, None)
         is_new = not self._held >> n & 1
         self._held |= 1 << n
-        self._control.send("got", n=n, peer=None if peer is None else peer.index)
-        if is_new:
-            for other in self._peers.values():
-                other.channel.send("have", n=n)
+        if peer is None:
+            self._control.send("got", chunks=hex(1 << n), relayed=False)
+            self._announce(1 << n if is_new else 0)
+        elif is_new:
+            self._news |= 1 << n
+        if self._held & part.chunks == part.chunks:
             self._follow_soon(part)
 
+    def _announce(self, chunks: int) -> None:
+        for peer in self._peers.values():
+            if news := chunks & ~peer.held:
+                peer.channel.send("have", chunks=hex(news))
+
+    async def _tell_news(self) -> None:
+        while True:
+            await asyncio.sleep(NEWS)
+            if self._news:
+                self._control.send("got", chunks=hex(self._news), relayed=True)
+                self._announce(self._news)
+                self._news = 0
+
     def _follow_soon(self, part: Part) -> None:
-        if not part.is_followed:
+        if not part.is_followed and not part.is_told:
             part.is_followed = True
             self._spawn(self._follow(part))
 
@@ -359,6 +377,7 @@ class Agent:
                 await self._recheck(part)
         part.is_followed = False
         if part.is_settled:
+            part.is_told = True
             self._control.send("done", sha256=part.sha256)
 
     async def _recheck(self, part: Part) -> None:
@@ -368,6 +387,7 @@ class Agent:
         if right == part.chunks or self._rounds > 2:
             raise OSError(5, "it does not keep what is written to it: check this disk", str(part.part))
         self._held = self._held & ~part.chunks | right
+        self._news &= ~part.chunks
         self._control.send("holds", first=part.first, count=part.count, chunks=hex(right))
 
     def _part_of(self, n: int) -> Part | None:
@@ -385,6 +405,8 @@ class Agent:
             for peer in [peer for peer in self._peers.values() if peer.asked]:
                 if now - peer.channel.heard > PEER_SILENCE:
                     peer.channel.close()
+            for part in self._parts:
+                self._follow_soon(part)
             self._ask()
 
     # Other hosts
@@ -406,7 +428,7 @@ class Agent:
     async def _talk(self, channel: Channel) -> None:
         """Trade chunks with a host, from the first frame to the end of the connection."""
         channel.send("peer", index=self._index)
-        channel.send("holds", chunks=hex(self._held))
+        channel.send("have", chunks=hex(self._held))
         try:
             hello, _nothing = await asyncio.wait_for(channel.receive(), DIAL_PATIENCE)
             peer = Peer(int(hello["index"]), channel)
@@ -436,11 +458,8 @@ class Agent:
 
     async def _heed(self, peer: Peer, frame: dict[str, Any], payload: bytes) -> None:
         kind, n = frame["kind"], int(frame.get("n", 0))
-        if kind == "holds":
-            peer.held = int(frame["chunks"], 16)
-            self._ask()
-        elif kind == "have":
-            peer.held |= 1 << n
+        if kind == "have":
+            peer.held |= int(frame["chunks"], 16)
             self._ask()
         elif kind == "get":
             peer.requests.put_nowait(n)

@@ -265,9 +265,9 @@ class _Host:
         self.links: set[int] = set()
         self.port: int | None = None  # 0: the host listens to nobody
         self.address = ""
-        self.pace = Pace(2, MOST_UNDER_WAY)
+        self.pace = Pace(0.5, 2, MOST_UNDER_WAY)
         self.alone: dict[int, float] = {}  # chunks from here that no other host has, since when
-        self.alone_limit = 4.0
+        self.alone_limit = 8.0
         self.ready = self.last_got = time.monotonic()
         self.gots = 0
 
@@ -311,6 +311,7 @@ class _Push:
             for index, (name, job) in enumerate(jobs.items())
         ]
         self._handed: dict[int, float] = {}  # chunks that have been sent to somebody, and when last
+        self._usual = 0.0  # seconds from sending a chunk to the word that it is there
         self._dialled: set[tuple[int, int]] = set()
         self._seats = asyncio.Semaphore(at_once if at_once and not relay else max(1, len(jobs)))
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -473,7 +474,8 @@ class _Push:
             host.arrived |= held
             host.wake.set()
         elif kind == "got":
-            self._got(host, frame["n"], frame["peer"])
+            for n in _members(int(frame["chunks"], 16)):
+                self._got(host, n, frame["relayed"])
         elif kind == "done":
             host.settled.add(frame["sha256"])
             if host.is_complete:
@@ -523,26 +525,28 @@ class _Push:
                 self._dial(other, host)
         host.wake.set()
 
-    def _got(self, host: _Host, n: int, peer: int | None) -> None:
+    def _got(self, host: _Host, n: int, relayed: bool) -> None:
         now = time.monotonic()
         file = self._file_of(n)
-        if peer is not None:
+        if relayed:
             host.outcome.relayed += file.bytes_in(1 << n)
         elif host.held >> n & 1:
             host.outcome.resent += file.bytes_in(1 << n)  # another host was faster
-        if host.under_way.pop(n, None) is not None:
+        since = host.under_way.pop(n, None)
+        if since is not None:
             host.pace.arrived()
+            self._usual += (now - since - self._usual) / 16
         is_alone = True
         for other in self._hosts:
             if other is not host and other.held >> n & 1:
                 is_alone = False
-                since = other.alone.pop(n, None)
-                if since is not None:
+                alone = other.alone.pop(n, None)
+                if alone is not None:
                     # How soon others have what it got tells how much it can pass on.
-                    grown = other.alone_limit + 0.5 if now - since < LATE else other.alone_limit / 2
+                    grown = other.alone_limit + 0.5 if now - alone < LATE else other.alone_limit / 2
                     other.alone_limit = min(max(grown, 1), MOST_ALONE)
                     other.wake.set()
-        if is_alone and peer is None:
+        if is_alone and not relayed:
             host.alone[n] = now
         host.held |= 1 << n
         host.arrived |= 1 << n
@@ -611,7 +615,7 @@ class _Push:
                 needed |= other.lacks
                 reachable |= other.held
                 expected |= sending
-            late |= _set(n for n, since in other.under_way.items() if now - since > host.patience * LATE / PATIENCE)
+            late |= _set(n for n, since in other.under_way.items() if now - since > max(LATE, 3 * self._usual))
         fresh = lacks & ~held & ~pending
         if not host.links and now - host.ready > PATIENCE:
             return lowest(fresh or lacks)
