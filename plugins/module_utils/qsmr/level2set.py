@@ -58,9 +58,18 @@ class Scan(NamedTuple):
 PROFILES: dict[str, tuple[str, dict[str, str]]] = {
     "altitude": ("Altitude", {"units": "m", "standard_name": "altitude", "positive": "up", "axis": "Z"}),
     "pressure": ("Pressure", {"units": "Pa", "standard_name": "air_pressure"}),
-    "temperature": ("Temperature", {"units": "K", "standard_name": "air_temperature"}),
-    "level_latitude": ("Latitude", {"units": "degrees_north", "long_name": "latitude of the level"}),
-    "level_longitude": ("Longitude", {"units": "degrees_east", "long_name": "longitude of the level"}),
+    "temperature": (
+        "Temperature",
+        {"units": "K", "standard_name": "air_temperature", "units_metadata": "temperature: on_scale"},
+    ),
+    "level_latitude": (
+        "Latitude",
+        {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude of the level"},
+    ),
+    "level_longitude": (
+        "Longitude",
+        {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude of the level"},
+    ),
     "vmr": ("VMR", {"units": "1", "long_name": "volume mixing ratio"}),
     "vmr_apriori": ("Apriori", {"units": "1", "long_name": "a priori volume mixing ratio"}),
     "vmr_error_total": ("ErrorTotal", {"units": "1", "long_name": "total error, one standard deviation"}),
@@ -68,13 +77,15 @@ PROFILES: dict[str, tuple[str, dict[str, str]]] = {
     "measurement_response": ("MeasResponse", {"units": "1", "long_name": "part that the measurement has in the value"}),
 }
 KERNEL = ("AVK", {"units": "1", "long_name": "averaging kernel: change at level for a change at kernel_level"})
+# Days have 86400 seconds.
+_CALENDAR = {"calendar": "standard", "units_metadata": "leap_seconds: none"}
 _MJD = "days since 1858-11-17 00:00:00"
 _SINCE_1970 = "seconds since 1970-01-01 00:00:00"
 # Type and attributes of what a scan has once.
 NUMBERS: dict[str, tuple[str, dict[str, str]]] = {
     "scan_id": ("i8", {"long_name": "scan id", "cf_role": "profile_id"}),
     "freq_mode": ("i4", {"long_name": "frequency mode"}),
-    "time": ("f8", {"units": _MJD, "standard_name": "time", "calendar": "standard", "axis": "T"}),
+    "time": ("f8", {"units": _MJD, "standard_name": "time", "axis": "T", **_CALENDAR}),
     "latitude": ("f4", {"units": "degrees_north", "standard_name": "latitude"}),
     "longitude": ("f4", {"units": "degrees_east", "standard_name": "longitude"}),
     "quality": ("f4", {"units": "1", "long_name": "quality as the retrieval rates it"}),
@@ -83,7 +94,7 @@ NUMBERS: dict[str, tuple[str, dict[str, str]]] = {
     "spectra": ("f4", {"units": "1", "long_name": "number of spectra used"}),
     "lo_frequency": ("f8", {"units": "Hz", "long_name": "frequency of the local oscillator"}),
     "frequency_offset": ("f8", {"units": "Hz", "long_name": "frequency offset"}),
-    "finished": ("i8", {"units": _SINCE_1970, "calendar": "standard", "long_name": "when the job finished"}),
+    "finished": ("i8", {"units": _SINCE_1970, "long_name": "when the job finished", **_CALENDAR}),
     "processing_time": ("f4", {"units": "s", "long_name": "processing time of the job"}),
 }
 TEXTS = {
@@ -155,7 +166,7 @@ class ProductFile:
                 yield self
                 self._flush()
                 now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                self._file.setncatts({**self._attributes, "date_modified": now})
+                self._file.setncatts({**self._attributes, "date_modified": now, "history": f"{now} results.yml"})
 
     def add(self, key: Key, values: Values) -> None:
         """Take in one of ``todo``; ``values`` by variable name, what is absent is filled."""
