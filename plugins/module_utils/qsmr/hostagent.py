@@ -359,10 +359,13 @@ class Agent:
     async def _tell_news(self) -> None:
         while True:
             await asyncio.sleep(NEWS)
-            if self._news:
-                self._control.send("got", chunks=hex(self._news), relayed=True)
-                self._announce(self._news)
-                self._news = 0
+            self._tell_of_relayed()
+
+    def _tell_of_relayed(self) -> None:
+        if self._news:
+            self._control.send("got", chunks=hex(self._news), relayed=True)
+            self._announce(self._news)
+            self._news = 0
 
     def _follow_soon(self, part: Part) -> None:
         if not part.is_followed and not part.is_told:
@@ -378,6 +381,7 @@ class Agent:
         part.is_followed = False
         if part.is_settled:
             part.is_told = True
+            self._tell_of_relayed()
             self._control.send("done", sha256=part.sha256)
 
     async def _recheck(self, part: Part) -> None:
