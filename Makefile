@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test test-unit test-contract test-integration bench-jobs bench-results chaos-jobs bench-report lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration bench-jobs bench-results chaos-jobs bench-report lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -19,6 +19,9 @@ setup: .venv/run.done ## Install what the control node needs: .venv with the col
 
 demo: setup ## Run the main job on an embedded fleet: three hosts, sixty scans, level 2 read back
 	@$(PLAY) playbooks/demo.yml
+
+dashboard: .venv/run.done ## Show a job service in the browser (SERVICE=<its root, or a settings file>; else the demo's)
+	@$(BIN)/python bin/dashboard.py $(or $(SERVICE),build/demo/demo.conf)
 
 demo-clean: .venv/run.done ## Remove everything that the demo made: hosts, services, images, files
 	@$(BIN)/ansible-playbook playbooks/demo_clean.yml

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from sqlalchemy import text
 
-from . import auth, counts, failures, jobs, projects, users, web, workers
+from . import auth, counts, dashboard, failures, jobs, projects, users, web, workers
 from .database import Database, reading
 from .settings import Settings
 
@@ -17,7 +17,7 @@ def create_app() -> Flask:
     app.extensions["database"] = Database(settings.database_url)
     app.extensions["tokens"] = auth.token_serializer(settings.secret_key())
     web.install(app)
-    for module in (auth, users, projects, jobs, counts, failures, workers):
+    for module in (auth, users, projects, jobs, counts, failures, workers, dashboard):
         app.register_blueprint(module.blueprint)
 
     @app.get("/health")

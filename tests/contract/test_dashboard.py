@@ -1,0 +1,188 @@
+"""The job service's page in a real browser: what it tells, what it never shows, and that any service will do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from browser import browser_page, fits, problems
+from contract.job_service import DIES_WITH_THE_TESTS, JobService, free_port, wait_until_healthy
+
+REPOSITORY = Path(__file__).parents[2]
+MANY = 60
+TOKEN = "9ZJ9cGgljTN7knxAAhW8077G4Lr2NuVa"  # noqa: S105 (what must not be seen)
+OUTPUT = (
+    "2026-11-24T10:00:00.1 - EXECUTOR: Starting execution\n"
+    f"2026-11-24T10:00:00.2 - STDERR: <img src=x onerror=alert(1)> POST http://odin/v4/level2?d={TOKEN}== failed\n"
+)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
+    """A project with sixty failed jobs, many in the same second, three finished, one at work, one free."""
+    found = JobService(tmp_path_factory.mktemp("service"))
+    api = found.login()
+    jobs = [
+        {"id": f"1:{n:03}", "source_url": "http://odin/", "target_url": f"http://odin/v4/level2?d={TOKEN}=="}
+        for n in range(MANY + 5)
+    ]
+    api.post("/v4/demo/jobs", json=jobs)
+    api.put("/v4/demo", json={"environment": {"PASSWORD": "environment secret"}})
+    for n in range(MANY + 4):
+        job = f"/v4/demo/jobs/1:{n:03}"
+        api.put(f"{job}/claim", json={"Worker": f"UWorker_lab{n % 2}_<b>"})
+        if n < MANY:
+            api.put(f"{job}/output", json={"Output": OUTPUT})
+        if n != MANY + 3:
+            status = "FAILED" if n < MANY else "FINISHED"
+            api.put(f"{job}/status", json={"Status": status, "ProcessingTime": 2.5})
+    yield found
+    found.kill()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(service: JobService) -> Iterator[str]:
+    """The page as bin/dashboard.py serves it for that service."""
+    port = free_port()
+    command = [sys.executable, REPOSITORY / "bin/dashboard.py", "--port", str(port), service.root]
+    log = service.log_file.with_name("dashboard.log")
+    with log.open("w") as stream:
+        process = subprocess.Popen([*DIES_WITH_THE_TESTS, *command], stdout=stream, stderr=stream)
+    url = f"http://127.0.0.1:{port}"
+    wait_until_healthy(f"{url}/", process, log)
+    yield url
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def text_of(page: Any) -> str:
+    return str(page.inner_text("body"))
+
+
+@pytest.mark.parametrize("where", ["embedded", "elsewhere"])
+def test_page_shows_projects_progress_workers_failures_and_output(service, request, where):
+    url = service.url if where == "embedded" else request.getfixturevalue("elsewhere")
+    with browser_page() as page:
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(sent.url))
+        page.goto(url)
+        page.click("text=demo")
+        page.wait_for_selector("dd:text-is('65')")
+        page.wait_for_selector("text=UWorker_lab0_<b>")
+        page.wait_for_selector("h3:text-is('60 jobs')")
+        page.wait_for_selector("caption:text-is('Jobs 1 to 50')")
+        facts = dict(zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts(), strict=True))
+        assert (
+            facts["Finished"] == "3" and facts["Failed"] == "60" and facts["Running"] == "1" and facts["Waiting"] == "1"
+        )
+        assert facts["Ended"] == "96 %"
+        assert page.locator("svg.chart rect").count() >= 2
+        assert problems(page) == []
+        seen = text_of(page)
+
+        page.locator("h2:text-is('Failures') ~ div a").first.click()
+        page.wait_for_selector("pre")
+        assert page.inner_text("h1").startswith("Job 1:")
+        assert "<img src=x onerror=alert(1)> POST http://odin/v4/level2?… failed" in page.inner_text("pre")
+        assert problems(page) == []
+        page.click("nav >> text=Projects")
+        page.wait_for_selector("h1:text-is('Projects')")
+        assert problems(page) == []
+        for secret in (TOKEN, "environment secret", service.password, service.username):
+            assert secret not in seen + text_of(page)
+        assert {request.split("/")[2] for request in asked} == {url.removeprefix("http://")}, "asks its own origin only"
+
+
+def test_all_jobs_can_be_paged_through_though_a_second_has_more_than_a_page(service):
+    with browser_page() as page:
+        page.goto(f"{service.url}/#/demo")
+        listed: list[str] = []
+        for first, last in ((1, 50), (51, 60)):
+            page.wait_for_selector(f"caption:text-is('Jobs {first} to {last}')")
+            listed += page.locator("h2:text-is('Jobs') ~ div tbody th").all_inner_texts()
+            if last < MANY:
+                page.click("button:text-is('Later')")
+        assert sorted(listed) == [f"1:{n:03}" for n in range(MANY)]
+        assert page.is_disabled("button:text-is('Later')")
+        page.click("button:text-is('Earlier')")
+        page.wait_for_selector("caption:text-is('Jobs 1 to 50')")
+        page.select_option("select", "")
+        page.wait_for_selector("caption:text-is('Jobs 1 to 50')")
+        page.click("button:text-is('Later')")
+        page.wait_for_selector("caption:text-is('Jobs 51 to 65')")
+        page.fill("input[name=worker]", "UWorker_lab1_<b>")
+        page.click("button:text-is('Show')")
+        page.wait_for_selector("caption:text-is('Jobs 1 to 32')")
+        assert set(page.locator("h2:text-is('Jobs') ~ div tbody td:nth-child(3)").all_inner_texts()) == {
+            "UWorker_lab1_<b>"
+        }
+        page.fill("input[name=id]", "1:007")
+        page.click("button:text-is('Show')")
+        page.wait_for_selector("h1:text-is('Job 1:007')")
+
+
+def test_page_says_when_the_service_is_away_and_comes_back(service):
+    with browser_page(bears="503") as page:
+        page.goto(service.url)
+        page.wait_for_selector("text=demo")
+        page.route("**/rest_api/**", lambda route: route.fulfill(status=503, json={"error": "The database is away"}))
+        page.wait_for_selector("text=The job service says: The database is away", timeout=15000)
+        page.unroute("**/rest_api/**")
+        page.wait_for_selector("#trouble", state="hidden", timeout=15000)
+
+
+def test_page_fits_a_phone(service):
+    with browser_page(375, "dark") as page:
+        for place in ("", "#/demo", "#/demo/job/1:007"):
+            page.goto(f"{service.url}/{place}")
+            page.reload()
+            page.wait_for_selector("h1")
+            page.wait_for_timeout(500)
+            assert fits(page), place
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 25, 31)"
+
+
+def test_page_may_load_nothing_from_elsewhere(service, elsewhere):
+    for url in (service.url, elsewhere):
+        for path in ("/", "/dashboard/dashboard.js", "/dashboard/dashboard.css"):
+            answer = requests.get(url + path, timeout=30)
+            assert answer.status_code == 200
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+            assert "unsafe" not in answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/dashboard/../__init__.py", "/dashboard/%2e%2e/auth.py", "/auth.py", "/dashboard/nothing"]
+)
+def test_nothing_but_the_pages_files_is_served(service, elsewhere, path):
+    for url in (service.url, elsewhere):
+        prepared = requests.Request("GET", url).prepare()
+        prepared.url = url + path
+        assert requests.Session().send(prepared, timeout=30).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/rest_api/token", "/rest_api/v4/demo/jobs/fetch", "/rest_api/admin/users/1", "/health"]
+)
+def test_only_what_the_page_reads_is_passed_on(elsewhere, path):
+    assert requests.get(elsewhere + path, timeout=30).status_code == 404
+    assert requests.delete(f"{elsewhere}/rest_api/v4/demo", timeout=30).status_code == 501
+
+
+def test_answers_are_passed_on_as_they_are(service, elsewhere):
+    for path in ("/v4/demo/jobs?status=failed&limit=3", "/v4/nothing", "/v4/demo/jobs?status=odd"):
+        theirs, ours = (requests.get(f"{url}/rest_api{path}", timeout=30) for url in (service.url, elsewhere))
+        assert (theirs.status_code, theirs.json()) == (ours.status_code, ours.json())
+
+
+def test_wrong_service_is_told_in_a_line(tmp_path):
+    command = [sys.executable, REPOSITORY / "bin/dashboard.py"]
+    run = subprocess.run([*command, tmp_path / "no.conf"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1 and "no.conf" in run.stderr
