@@ -29,7 +29,7 @@ import xarray
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from .errors import QsmrError
-from .level2set import Key, open_results, product_files
+from .level2set import CONVENTIONS, Key, open_results, product_files
 from .provenance import snapshots_of
 from .resultindex import FILE, ResultIndex, opened
 
@@ -272,7 +272,8 @@ def _compare_product(side: Side, other: Side, product: str, other_product: str) 
         "other_project": other.project,
         "product": product,
         "other_product": other_product,
-        "Conventions": "CF-1.11",
+        "Conventions": CONVENTIONS,
+        "history": "compare.yml",
         "provenance": json.dumps(side.snapshots),
         "other_provenance": json.dumps(other.snapshots),
     }
@@ -387,10 +388,10 @@ def _data(
     coordinates = {
         "altitude": ("altitude", altitude, {"units": "m", "standard_name": "altitude", "positive": "up", "axis": "Z"}),
         "percentile": ("percentile", np.array(PERCENTILES), {"units": "percent", "long_name": "percentile"}),
-        "band": ("band", [band_name(band) for band in BANDS], {"long_name": "latitude band"}),
+        "band_name": ("band", [band_name(band) for band in BANDS], {"long_name": "latitude band"}),
         "scan_id": ("scan", mine.scan_id.values[rows], {"long_name": "scan id"}),
         "freq_mode": ("scan", mine.freq_mode.values[rows], {"long_name": "frequency mode"}),
-        "time": ("scan", mine.time.values[rows], {"standard_name": "time"}),
+        "time": ("scan", mine.time.values[rows], {"standard_name": "time", "units_metadata": "leap_seconds: none"}),
         "latitude": ("scan", latitude, {"units": "degrees_north", "standard_name": "latitude"}),
         "longitude": ("scan", mine.longitude.values[rows], {"units": "degrees_east", "standard_name": "longitude"}),
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from .compare import BANDS, PERCENTILES, PROFILES, SCALARS, Comparison, ProductComparison, band_name
 from .files import replacing, write_atomically
-from .level2set import slug
+from .level2set import MJD, slug
 from .page import BLUE, GREY, INK, MUTED, ORANGE, SERIES, Figure, draw, folder_of, render, write
 from .provenance import settings_line
 
@@ -39,7 +39,11 @@ def write_all(result: Comparison, directory: Path, *, check_mode: bool = False) 
         return True
     directory.mkdir(parents=True, exist_ok=True)
     for name, product in zip(names, result.products, strict=True):
-        packed = {key: {"zlib": True, "complevel": 1} for key, data in product.data.items() if data.dtype.kind == "f"}
+        packed: dict[Any, dict[str, Any]] = {}
+        packed |= {key: {"zlib": True, "complevel": 1} for key, data in product.data.items() if data.dtype.kind == "f"}
+        # A coordinate has no missing values (CF-1.11, section 2.5.1).
+        packed |= {key: {"_FillValue": None} for key, data in product.data.coords.items() if data.dtype.kind == "f"}
+        packed["time"] = {"_FillValue": None, "calendar": "standard", "dtype": "f8", "units": MJD}
         with replacing(directory / f"{name}.nc") as part:
             product.data.to_netcdf(part, engine="netcdf4", encoding=packed)
         write_atomically(directory / f"{name}.csv", _csv(altitude_rows(product)))

@@ -79,13 +79,13 @@ PROFILES: dict[str, tuple[str, dict[str, str]]] = {
 KERNEL = ("AVK", {"units": "1", "long_name": "averaging kernel: change at level for a change at kernel_level"})
 # Days have 86400 seconds.
 _CALENDAR = {"calendar": "standard", "units_metadata": "leap_seconds: none"}
-_MJD = "days since 1858-11-17 00:00:00"
+MJD = "days since 1858-11-17 00:00:00"
 _SINCE_1970 = "seconds since 1970-01-01 00:00:00"
 # Type and attributes of what a scan has once.
 NUMBERS: dict[str, tuple[str, dict[str, str]]] = {
     "scan_id": ("i8", {"long_name": "scan id", "cf_role": "profile_id"}),
     "freq_mode": ("i4", {"long_name": "frequency mode"}),
-    "time": ("f8", {"units": _MJD, "standard_name": "time", "axis": "T", **_CALENDAR}),
+    "time": ("f8", {"units": MJD, "standard_name": "time", "axis": "T", **_CALENDAR}),
     "latitude": ("f4", {"units": "degrees_north", "standard_name": "latitude"}),
     "longitude": ("f4", {"units": "degrees_east", "standard_name": "longitude"}),
     "quality": ("f4", {"units": "1", "long_name": "quality as the retrieval rates it"}),
