@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The snapshot of a project that the fleet should run."""
+"""Documentation only: the action plugin of this name does the work, on the control node."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ options:
         made from its image is meant.
     type: path
 attributes:
+  action:
+    support: full
+    description: There is nothing else, since the snapshots are on the control node.
   check_mode:
     support: full
     description: Where there is no snapshot yet, as before the first run, it warns and finds none instead of failing.
@@ -60,61 +63,3 @@ compose_project:
   returned: success
   type: str
 """
-
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.names import check_project_name, docker_name
-from ansible.module_utils.qsmr.snapshot import Snapshot, find_snapshots, read_snapshot
-
-
-class NoSnapshot(QsmrError):
-    """There is no whole snapshot to be found."""
-
-
-def find(project: str, directory: Path, source: Path | None) -> Snapshot:
-    check_project_name(project)
-    given = read_snapshot(source) if source else None
-    if given and given.project == project:
-        return given
-    snapshots, faults = find_snapshots(directory)
-    for snapshot in snapshots:
-        if snapshot.project == project and (given is None or snapshot.manifest["inputs"] == given.manifest["inputs"]):
-            return snapshot
-    made_of = f" made from {source}" if source else ""
-    left_out = "".join(f"; not used: {fault}" for fault in faults)
-    raise NoSnapshot(f"No snapshot of project {project}{made_of} in {directory}: run snapshot.yml first{left_out}")
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "directory": {"type": "path", "required": True},
-            "source": {"type": "path"},
-        },
-        supports_check_mode=True,
-    )
-    project, source = module.params["project"], module.params["source"]
-    directory, manifest = "", {}
-    try:
-        # Absolute, since lookups of files begin elsewhere than a module does.
-        found = find(project, Path(module.params["directory"]).absolute(), Path(source).absolute() if source else None)
-        directory, manifest = str(found.directory), found.manifest
-    except NoSnapshot as error:
-        if not module.check_mode:
-            module.fail_json(msg=str(error))
-        module.warn(f"{error}. Until then nobody can say what it would change on the hosts")
-    except QsmrError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=False,
-        directory=directory,
-        manifest=manifest,
-        compose_project=f"qsmr-{docker_name(project)}",
-    )
-
-
-if __name__ == "__main__":
-    main()

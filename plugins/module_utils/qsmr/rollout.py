@@ -266,7 +266,8 @@ class Rollout:
             workers = sum(len(member.workers) for member in self.members.values())
             was = f", and ran on {_hosts(fine)} already" if fine else ""
             left = f"; left out: {', '.join(self.skipped)}" if self.skipped else ""
-            lines.append(f"{target} runs on {_hosts(done)} now ({workers} workers, all healthy){was}{left}.")
+            now = f"{_hosts(done)} now ({workers} workers, all healthy){was}" if done else f"{_hosts(fine)}"
+            lines.append(f"{target} runs on {now}{left}.")
             return "\n".join(lines)
         bad = self.hosts(*BAD)
         how = "Stopped" if not self.open else "Not everywhere"

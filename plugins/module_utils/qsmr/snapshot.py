@@ -13,6 +13,7 @@ from typing import Any
 
 from .archive import file_sha256
 from .errors import QsmrError
+from .names import check_project_name
 
 FORMAT = 1
 IMAGE_FILE, MANIFEST, SUMS, ENV_FILE = "docker_image", "snapshot.json", "SHA256SUMS", "worker.env"
@@ -20,6 +21,10 @@ COMPOSE_FILE, START_SCRIPT = "docker-compose.yml", "start_worker.sh"
 # Not worker.env: a digest of known lines and one password, readable by all, would let the password be guessed offline.
 SUMMED = (IMAGE_FILE, COMPOSE_FILE, START_SCRIPT, MANIFEST)
 DIRECTORY_NAME = re.compile(r"qsmr_snapshot_(?P<project>[A-Za-z][A-Za-z0-9]*)_(?P<date>\d{6})(?:_(?P<number>\d+))?")
+
+
+class NoSnapshot(QsmrError):
+    """There is no whole snapshot to be found."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,26 @@ def find_snapshots(directory: Path) -> tuple[list[Snapshot], list[str]]:
             except QsmrError as error:
                 faults.append(str(error))
     return sorted(found, key=_age, reverse=True), faults
+
+
+def choose_snapshot(project: str, directory: Path, source: Path | None = None) -> Snapshot:
+    """The snapshot of a project that the fleet should run, with its whole path: whoever reads it may begin elsewhere.
+
+    That is ``source``, or if that is another project's, the newest one that was made from the same image; without a
+    source the newest in ``directory``. Raises NoSnapshot where there is none, and QsmrError for a wrong name or source.
+    """
+    check_project_name(project)
+    given = read_snapshot(source.absolute()) if source else None
+    if given and given.project == project:
+        return given
+    directory = directory.absolute()
+    snapshots, faults = find_snapshots(directory)
+    for snapshot in snapshots:
+        if snapshot.project == project and (given is None or snapshot.manifest["inputs"] == given.manifest["inputs"]):
+            return snapshot
+    made_of = f" made from {source}" if source else ""
+    left_out = "".join(f"; not used: {fault}" for fault in faults)
+    raise NoSnapshot(f"No snapshot of project {project}{made_of} in {directory}: run snapshot.yml first{left_out}")
 
 
 def newest_snapshot(directory: Path, project: str) -> Snapshot | None:
