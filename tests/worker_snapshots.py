@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 from container_fleet import REPOSITORY, docker
 from qsmr.archive import file_sha256, read_image
+from qsmr.names import docker_name
 
 PROJECT = "rollout"
 PASSWORD = "pass'word \"$HOME #1"  # nothing on the way may read it as anything but text
@@ -27,6 +28,7 @@ LABEL org.qsmr.fleet.inputs=sha256:{snapshot_id}
 """
 HEALTHY = "true"
 SICK = "echo no job service; false"
+CRASHING = "kill 1"
 HEALTHY_AFTER_8_S = "test -e /old"
 
 
@@ -40,7 +42,7 @@ def make_snapshot(
 ) -> Path:
     """A snapshot of a project in ``directory``, with an image of its own whose health check is ``health``."""
     snapshot_id = f"251101-{number:010d}"
-    name = f"qsmr_snapshot_{project}:{snapshot_id}"
+    name = f"qsmr_snapshot_{docker_name(project)}:{snapshot_id}"
     target = directory / f"qsmr_snapshot_{project}_251101_{number + 1}"
     target.mkdir(parents=True)
     subprocess.run(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from container_fleet import Fleet, docker
-from worker_snapshots import HEALTHY_AFTER_8_S, PASSWORD, PROJECT, SICK, copy_snapshot, make_snapshot
+from worker_snapshots import CRASHING, HEALTHY_AFTER_8_S, PASSWORD, PROJECT, SICK, copy_snapshot, make_snapshot
 
 ROOT = f"/opt/qsmr/{PROJECT}"
-CHECK = "Every host is fit to run the snapshot"
+CHECK = "Every host is fit for what it needs"
 PUSH = "Image of the snapshot is on the host"
-GATE = "No host of the fleet is lost"
+STOPPED = "Rollout was not stopped"
 WORKER = "Workers of the snapshot run and are healthy"
 
 
@@ -27,15 +27,16 @@ class Rollout:
         self.directory = directory
         self.good = make_snapshot(directory, 1)
 
-    def play(self, snapshot: Path, **arguments):
+    def play(self, snapshot: Path, playbook: str = "workers.yml", **arguments):
         settings = {
             "qsmr_project": PROJECT,
             "qsmr_snapshot_dir": str(self.directory),
             "qsmr_snapshot": str(snapshot),
             "qsmr_healthy_deadline": 20,
+            "qsmr_min_healthy_time": 1,
             "qsmr_drain_timeout": 5,
         }
-        return self.fleet.play("workers.yml", **{**settings, **arguments})
+        return self.fleet.play(playbook, **{**settings, **arguments})
 
     def ok(self, snapshot: Path, **arguments):
         result = self.play(snapshot, **arguments)
@@ -63,12 +64,19 @@ class Rollout:
 
     def everything(self) -> dict[str, list[str]]:
         """All that a run could change on the hosts: containers, images and files with their times."""
+        return {host: self.everything_of(host) for host in self.fleet.hosts}
+
+    def everything_of(self, host: str) -> list[str]:
         look = (
             "docker ps -a --no-trunc --format '{{.ID}} {{.Image}}'; "
             "docker images --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'; "
             f"find {ROOT} -printf '%p %m %T@ %l\\n' 2>&1 || true"
         )
-        return {host: sorted(self.fleet.ssh(host, look).splitlines()) for host in self.fleet.hosts}
+        return sorted(self.fleet.ssh(host, look).splitlines())
+
+    def audit(self) -> list[dict]:
+        lines = (self.fleet.directory / f"state/{PROJECT}/audit.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def clean(self) -> None:
         for host in self.fleet.hosts:
@@ -112,6 +120,12 @@ def environment(rollout: Rollout, host: str) -> list[str]:
     return json.loads(rollout.fleet.ssh(host, f"docker inspect --format '{{{{json .Config.Env}}}}' {container}"))
 
 
+def differences(result, host: str) -> list[str]:
+    """What the worker task found to do on a host when it came to it first."""
+    data = (event.get("event_data", {}) for event in result.events)
+    return next(d["res"]["differences"] for d in data if d.get("task") == WORKER and d["host"] == host and "res" in d)
+
+
 def said(result, task: str) -> str:
     """The message of the one host that a task failed on."""
     [message] = [found["msg"] for found in result.task_results(task).values() if "msg" in found]
@@ -126,7 +140,7 @@ def test_check_mode_on_bare_hosts_tells_all_and_changes_nothing(first):
 
 def test_hosts_with_either_compose_and_any_user_run_healthy_workers(rollout, first):
     id_ = release(rollout.good)
-    assert first[3].changed == {"host1": 2, "host2": 2, "host3": 2}
+    assert first[3].changed == {"host1": 3, "host2": 3, "host3": 3}  # image, workers, and that they proved themselves
     for host in rollout.fleet.hosts:
         assert rollout.releases(host) == [id_]
         assert rollout.current(host) == id_
@@ -155,7 +169,7 @@ def test_image_under_another_name_is_named_and_not_sent(rollout):
     result = rollout.ok(rollout.good, cmdline="--limit host2")
     [action] = result.task_results(PUSH)["host2"]["actions"]
     assert action.startswith("named sha256:")
-    assert "workers" not in str(result.task_results(WORKER)["host2"]["differences"])
+    assert result.task_results(WORKER) == {}
 
 
 def test_scaling_keeps_the_workers_that_are_there(rollout):
@@ -166,7 +180,7 @@ def test_scaling_keeps_the_workers_that_are_there(rollout):
         assert len(rollout.releases(host)) == 2
         assert container in [found[0] for found in rollout.running(host)]
     result = rollout.ok(rollout.good, **hosts)
-    assert result.task_results(WORKER)["host1"]["differences"] == ["workers: 2 -> 1"]
+    assert differences(result, "host1") == ["workers: 2 -> 1"]
     assert {host: [found[0] for found in rollout.running(host)] for host in before} == {
         host: [container] for host, container in before.items()
     }
@@ -180,41 +194,50 @@ def test_new_password_reaches_the_workers_and_no_screen(rollout):
     assert secret not in result.stdout + json.dumps(result.events)
     assert PASSWORD not in result.stdout
     for host in ("host1", "host2"):
-        differences = result.task_results(WORKER)[host]["differences"]
-        assert "worker.env: key UWORKER_JOB_API_PASSWORD changed" in differences
+        assert "worker.env: key UWORKER_JOB_API_PASSWORD changed" in differences(result, host)
         assert f"UWORKER_JOB_API_PASSWORD={secret}" in environment(rollout, host)
     rollout.ok(rollout.good)
 
 
-def test_sick_snapshot_stops_at_the_first_host(rollout):
-    sick = make_snapshot(rollout.directory, 2, health=SICK)
+@pytest.mark.parametrize(("number", "health", "says"), [(2, SICK, "no job service"), (8, CRASHING, "")])
+def test_bad_snapshot_stops_at_the_first_host_which_goes_back_by_itself(rollout, number, health, says):
+    bad = make_snapshot(rollout.directory, number, health=health)
     before = {host: rollout.running(host) for host in ("host2", "host3")}
-    result = rollout.play(sick)
-    assert result.rc != 0
+    result = rollout.play(bad)
+    assert result.rc == 2
     assert {host: rollout.running(host) for host in before} == before
-    message = said(result, WORKER)
-    assert f"0 of 1 workers were healthy within 20 s; {release(rollout.good)}, which ran before" in message
-    assert "its check says: no job service" in message
-    assert f"worker of {release(sick)} starts" in message
-    assert rollout.current("host1") == release(sick)
-    assert list(result.task_results(WORKER)) == ["host1"]
+    assert rollout.releases("host1") == [release(rollout.good)]
+    assert rollout.current("host1") == release(rollout.good)
+    last = result.stdout.rstrip().splitlines()
+    assert last[-1].startswith("Stopped: no host of stage 1 got healthy; host1 failed (qsmr-rollout_uworker_1 is ")
+    assert last[-1].endswith(f"and is back on {release(rollout.good)}; host2, host3 not touched.")
+    assert says in last[-1]
+    assert f"    worker of {release(bad)} starts" in last
+    *_, host, end = rollout.audit()
+    assert (host["host"], host["from"], host["to"]) == ("host1", release(rollout.good), release(bad))
+    assert (host["ended"], end["ended"]) == ("reverted", "stopped")
 
 
-def test_unreachable_host_stops_the_roll_out_before_any_change(rollout):
+def test_unreachable_host_stops_the_roll_out_before_any_change_unless_it_may_be_left_out(rollout):
     other = make_snapshot(rollout.directory, 3)
     before = rollout.everything()
     docker("stop", rollout.fleet.container("host3"))
     try:
         result = rollout.play(other, env={"ANSIBLE_SSH_RETRIES": "0"})
+        after = {host: rollout.everything_of(host) for host in ("host1", "host2")}
+        without = rollout.ok(
+            other, env={"ANSIBLE_SSH_RETRIES": "0"}, qsmr_skip_unfit=True, qsmr_rollout_batches=["100%"]
+        )
     finally:
         start(rollout.fleet, "host3")
     assert result.rc != 0
     assert said(result, CHECK).startswith(
-        "Nothing was changed, because not every host is fit:\nhost3: unreachable (ssh:"
+        "Nothing was changed, because not every host is fit:\nhost3  unreachable (ssh:"
     )
-    after = rollout.everything()
-    assert {host: after[host] == before[host] for host in ("host1", "host2")} == {"host1": True, "host2": True}
-    assert rollout.ok(rollout.good, cmdline="--limit 'workers:!host3'").changed == {}
+    assert after == {host: before[host] for host in after}
+    assert [rollout.releases(host) for host in after] == [[release(other)]] * 2
+    assert without.stdout.rstrip().endswith("left out: host3.")
+    assert rollout.ok(other, cmdline="--limit 'workers:!host3'").changed == {}
 
 
 def test_host_lost_in_its_batch_stops_the_batches_after_it(rollout):
@@ -241,9 +264,10 @@ def test_host_lost_in_its_batch_stops_the_batches_after_it(rollout):
         losing.join(timeout=60)
         start(rollout.fleet, "host2")
     assert result.rc != 0
-    assert "Stopped before host3: host2 failed or got lost in this run" in said(result, GATE)
+    assert "host2 is lost (unreachable" in said(result, STOPPED)
     assert rollout.running("host3") == before
-    assert rollout.releases("host1") == [release(slow)]
+    assert rollout.releases("host1") == [release(rollout.good)]
+    assert [event["ended"] for event in rollout.audit()[-4:]] == ["switched", "lost", "taken back", "stopped"]
 
 
 def test_every_fault_of_every_host_is_named_at_once(rollout):
@@ -261,9 +285,9 @@ def test_every_fault_of_every_host_is_named_at_once(rollout):
         rollout.fleet.ssh("host3", f"umount {ROOT}/incoming; mv /root/docker-compose {plugin}")
     assert result.rc != 0
     _, docker_fault, compose_fault, room_fault = said(result, CHECK).splitlines()
-    assert docker_fault.startswith("host2: this user may not use Docker: add the user to the group docker")
-    assert compose_fault.startswith("host3: Docker Compose is missing")
-    assert room_fault.startswith(f"host3: No room for the image qsmr_snapshot_{PROJECT}:{release(other)}: it needs")
+    assert docker_fault.startswith("host2  this user may not use Docker: add the user to the group docker")
+    assert compose_fault.startswith("host3  Docker Compose is missing")
+    assert room_fault.startswith(f"host3  No room for the image qsmr_snapshot_{PROJECT}:{release(other)}: it needs")
     assert "below /opt/qsmr/rollout/incoming, 1 MB are free" in room_fault
 
 
@@ -277,7 +301,7 @@ def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come
         rollout.fleet.ssh("host2", "umount /var/lib/docker/tmp")
     assert result.rc != 0
     assert "no space left on device" in said(result, PUSH)
-    assert "Stopped before host1, host3: host2 failed or got lost" in said(result, GATE)
+    assert "nothing was switched, since host2 failed or were lost before" in said(result, STOPPED)
     assert {host: rollout.running(host) for host in rollout.fleet.hosts} == before
     again = rollout.ok(other)
     assert again.task_results(PUSH)["host2"]["actions"] == [f"loaded qsmr_snapshot_{PROJECT}:{release(other)}"]
@@ -297,6 +321,37 @@ def test_damaged_archive_is_refused_on_arrival(rollout):
     assert release(damaged) not in rollout.fleet.ssh("host2", "docker images")
     assert rollout.fleet.ssh("host2", f"ls -A {ROOT}/incoming") == ""
     assert rollout.releases("host2") == [release(rollout.good)]
+
+
+def test_rollback_goes_back_to_the_release_before_and_pushes_nothing(rollout):
+    other = make_snapshot(rollout.directory, 9)
+    rollout.ok(other, qsmr_rollout_batches="100%")
+    back = rollout.ok(other, playbook="rollback.yml", cmdline="--limit host1,host2", qsmr_rollout_batches="100%")
+    assert back.task_results(PUSH) == {}
+    assert [rollout.releases(host) for host in rollout.fleet.hosts] == [
+        [release(rollout.good)],
+        [release(rollout.good)],
+        [release(other)],
+    ]
+    result = rollout.play(other, playbook="rollback.yml", qsmr_release="251101-nowhere")
+    assert "Release 251101-nowhere is not on this host" in said(result, CHECK)
+    assert [event["what"] for event in rollout.audit() if event["event"] == "begin"][-1] == "rollback"
+
+
+def test_lock_of_another_operator_stops_the_rollout_until_it_is_broken(rollout):
+    other = make_snapshot(rollout.directory, 10)
+    lock = {"id": "x", "who": "bob@lab2", "since": "2026-11-23 10:00 UTC", "what": "rollout", "expires": 4e9}
+    place = f"{ROOT}/rollout.lock"
+    before = rollout.running("host2")
+    rollout.fleet.ssh("host2", f"echo '{json.dumps(lock)}' > {place}; chown $(stat -c %u:%g {ROOT}) {place}")
+    result = rollout.play(other)
+    assert "somebody else is at work (host2: bob@lab2 holds the lock since" in said(result, STOPPED)
+    assert rollout.running("host2") == before
+    assert rollout.fleet.ssh("host1", f"ls {ROOT}").split().count("rollout.lock") == 0
+    assert "rollout.lock" in rollout.fleet.ssh("host2", f"ls {ROOT}").split()
+    rollout.ok(other, cmdline="--limit host2", qsmr_break_lock=True)
+    assert rollout.releases("host2") == [release(other)]
+    assert "bob@lab2" in str([event["broke_lock_of"] for event in rollout.audit() if event["event"] == "begin"][-1])
 
 
 def test_absent_leaves_nothing_of_the_project(rollout):
