@@ -60,7 +60,8 @@ class ActionModule(ActionBase):
         self, given: Mapping[str, Any], progress: PushProgress, variables: dict[str, Any]
     ) -> tuple[dict[str, Any], str]:
         plans = {
-            name: plan(Path(given["snapshot"]), probe, given["disk_share"]) for name, probe in given["probes"].items()
+            name: plan(Path(given["snapshot"]), probe, given["disk_share"], given["bandwidth"])
+            for name, probe in given["probes"].items()
         }
         jobs = {
             name: Job(made.blobs, given["staging"], Session(self, name, variables).start)

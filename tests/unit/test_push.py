@@ -139,6 +139,16 @@ def test_control_node_without_zstd_sends_gzip(target, first, monkeypatch):
     assert has_zstd()
 
 
+def test_slow_link_is_worth_more_compression(target, tmp_path):
+    code = layer({path.name: path.read_bytes() for path in Path(__file__).parent.glob("*.py")})
+    sizes = []
+    for bandwidth in (0, 20, 1000):
+        snapshot = write_snapshot(tmp_path / f"{bandwidth}", 1, [code])
+        sizes.append(plan(snapshot, target.image(snapshot).probe(), bandwidth=bandwidth).size)
+    assert sizes[1] < 0.98 * sizes[0]
+    assert sizes[2] == sizes[0]
+
+
 @pytest.mark.parametrize("number", [1, 120])
 def test_any_number_of_layers(target, host, tmp_path, number):
     layers = [layer({f"f{n}": b"%d" % n}) for n in range(number)]
