@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -65,6 +68,80 @@ def test_results_are_kept_with_their_snapshot(processed):
     assert again.changed == {}
     fetched = again.task_results("Level 2 of the finished scans is on disk")["localhost"]
     assert fetched["snapshots"] == {snapshot(processed)["snapshot_id"]: SCANS}
+
+
+def test_report_tells_of_fleet_and_science(processed):
+    first = processed.ok("status.yml")
+    path = processed.directory / "state/demo/results/report.html"
+    assert f"Report: {path}" in first.stdout
+    html = path.read_text()
+    assert html.count("<svg") == len(list(path.with_name("report_figures").iterdir())) >= 8
+    for host in processed.hosts:
+        assert f'<th scope="row">{host}</th>\n<td>{snapshot(processed)["snapshot_id"]}</td>' in html
+    assert f"<dt>With level 2</dt><dd>{SCANS}</dd>" in html
+    assert "No job has failed." in html
+    assert processed.ok("status.yml").changed == {}
+
+
+def test_job_service_has_its_page(processed):
+    answer = requests.get(processed.settings.job_api_root.removesuffix("rest_api"), timeout=10)
+    assert answer.status_code == 200
+    assert "dashboard/dashboard.js" in answer.text
+
+
+def test_a_scan_leads_back_to_what_made_it(processed):
+    made = snapshot(processed)
+    scan = (processed.directory / "scanids.txt").read_text().split()[0]
+    answer = processed.ok("provenance.yml", scan=scan)
+    told = answer.task_results("What made the level 2 of the scan is known")["localhost"]
+    found = told["scan"]
+    assert found["snapshot"]["snapshot_id"] == made["snapshot_id"]
+    assert found["snapshot"]["git_commit"] == made["code"]["git_commit"]
+    assert found["snapshot"]["image_digest"] == made["image"]["id"]
+    assert found["snapshot"]["base_image"] == made["base_image"]["name"]
+    assert found["worker"].split("_")[1] in processed.hosts
+    assert found["rolled_out"]
+    assert made["image"]["id"] in told["text"]
+    assert "is no scan id" in processed.play("provenance.yml", scan="x").stdout
+
+
+def work_here(fleet: Fleet, project: str, **environment: str) -> None:
+    """Do all jobs of a project on this machine, as a worker does them but for the container."""
+    settings = fleet.settings
+    root = f"{settings.job_api_root}/v4/{project}/jobs"
+    answer = requests.get(
+        f"{settings.job_api_root}/token", auth=(settings.job_api_username, settings.job_api_password), timeout=30
+    )
+    code = fleet.directory / f"code-{project}"
+    for part in ("code", "data"):
+        shutil.copytree(REPOSITORY / "examples/qsmr-demo" / part, code, dirs_exist_ok=True)
+    with requests.Session() as session:
+        session.auth = (answer.json()["token"], "")
+        while (fetched := session.get(f"{root}/fetch", timeout=30)).status_code == 200:
+            job = fetched.json()["Job"]
+            session.put(job["URLS"]["URL-claim"], json={"Worker": "UWorker_here_1"}, timeout=30).raise_for_status()
+            urls = (job["URLS"]["URL-source"], job["URLS"]["URL-target"])
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+            command = [str(code / "run_runscript.sh"), "/opt/matlab/v90", *urls, "notused", "notused"]
+            subprocess.run(command, env={"PATH": path, **environment}, check=True, timeout=60, capture_output=True)
+            done = {"Status": "FINISHED", "ProcessingTime": 1.0}
+            session.put(job["URLS"]["URL-status"], json=done, timeout=30).raise_for_status()
+
+
+def test_two_projects_are_compared_and_the_verdict_names_their_true_difference(processed):
+    scans = processed.directory / "some-scans.txt"
+    scans.write_text("\n".join((processed.directory / "scanids.txt").read_text().split()[:12]) + "\n")
+    loose = {"qsmr_project": "loose", "qsmr_jobs_file": str(scans), "qsmr_compare_with": "demo"}
+    processed.ok("jobs.yml", **loose)
+    work_here(processed, "loose", QSMR_CONFIG="q_loose", QSMR_SNAPSHOT_ID="261124-0000000000")
+    compared = processed.ok("compare.yml", **loose)
+    verdict = compared.task_results("The two are compared")["localhost"]["verdict"]
+    assert verdict.startswith("loose differs from demo on 12 common scans: ")
+    assert re.search(r"noise error is \d+% larger", verdict)
+    assert "apriori_error 0.4 → 1.0, correlation_length 5000 → 3000" in verdict
+    page = processed.directory / "state/loose/compare_demo/compare.html"
+    assert snapshot(processed)["snapshot_id"] in page.read_text()
+    assert processed.ok("compare.yml", cmdline="--skip-tags fetch", **loose).changed == {}
 
 
 def test_all_hosts_took_part(processed):

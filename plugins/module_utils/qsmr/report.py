@@ -30,7 +30,6 @@ MOST_WORKERS = 200
 MOST_CAUSES = 50
 MOST_PRODUCTS = 4
 MOST_PROFILES = 20_000
-MOST_PLACES = 100_000
 
 Numbers = NDArray[np.float64]
 _PROFILE = ("altitude", "vmr", "vmr_apriori", "measurement_response")
@@ -137,7 +136,10 @@ class Profiles:
 
 
 def read_profiles(results: Path) -> list[Profiles]:
-    """The products with most scans. Of very many scans every so many is taken, evenly over the file."""
+    """The products with most scans, those that the retrieval only needs ("dummy") last.
+
+    Of very many scans every so many is taken, evenly over the file.
+    """
     found = []
     for product in product_files(results):
         with open_results(results, product) as data:
@@ -148,7 +150,7 @@ def read_profiles(results: Path) -> list[Profiles]:
         profiles = _spread(product, scans, -(-scans // step) if step else 0, *columns)
         if profiles:
             found.append(profiles)
-    return sorted(found, key=lambda one: -one.scans)[:MOST_PRODUCTS]
+    return sorted(found, key=lambda one: ("dummy" in one.product, -one.scans))[:MOST_PRODUCTS]
 
 
 def _spread(
@@ -163,20 +165,20 @@ def _spread(
         inside = layers == layer
         if np.count_nonzero(inside) >= max(used / 10, 1):
             middle = float(np.median(altitude[inside])) / 1000
-            rows.append(
-                [middle, *np.percentile(vmr[inside], (5, 16, 50, 84, 95))]
-                + [float(np.nanmedian(column[inside])) if np.isfinite(column[inside]).any() else np.nan
-                   for column in (apriori, response)]
-            )  # fmt: skip
+            medians = [_median(column[inside]) for column in (apriori, response)]
+            rows.append([middle, *np.percentile(vmr[inside], (5, 16, 50, 84, 95)), *medians])
     if not rows:
         return None
     table = np.array(rows).T
     temperature = product.startswith("Temperature")
     largest = np.nanmax(np.abs(table[3]))
     factor, unit = (1.0, "K") if temperature else (1e6, "ppm") if largest >= 1e-7 else (1e9, "ppb")
-    return Profiles(
-        product, unit, scans, used, table[0], factor * table[1:6], factor * table[6], table[7]
-    )  # fmt: skip
+    return Profiles(product, unit, scans, used, table[0], factor * table[1:6], factor * table[6], table[7])
+
+
+def _median(values: Numbers) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def read_places(results: Path) -> tuple[Numbers, Numbers]:
@@ -291,14 +293,12 @@ def compose(
     ]
     remaining = table.count("running") + table.count("available")
     total = len(table.states)
+    left = duration(60 * remaining / rate.per_minute) if rate and remaining else None
     facts: list[tuple[str, object]] = [
         ("Jobs", total),
         *((state.title(), table.count(state)) for state in STATES),
         ("Jobs a minute", rate.per_minute if rate else None),
-        (
-            "Left",
-            duration(60 * remaining / rate.per_minute) if rate and remaining else "done" if not remaining else None,
-        ),
+        ("Left", left if remaining else "done"),
         ("With level 2", len(latitude)),
     ]
     return figures, {
@@ -345,9 +345,9 @@ def _rows(
     order = np.argsort(index, kind="stable")
     parts = np.split(seconds[order], np.searchsorted(index[order], np.arange(1, len(names)))) if len(names) else []
     for name, counts, part in zip(names, counted, parts, strict=True):
-        part = part[np.isfinite(part)]
-        median = float(np.median(part)) if len(part) else None
-        yield name, {state: int(n) for state, n in zip(STATES[:3], counts, strict=False)}, median
+        median = _median(part)
+        by_state = {state: int(n) for state, n in zip(STATES[:3], counts, strict=False)}
+        yield name, by_state, None if np.isnan(median) else median
 
 
 def _by_worker(table: JobTable, homes: Mapping[str, str]) -> list[Row]:
