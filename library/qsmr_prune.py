@@ -56,6 +56,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+differences:
+  description: What was removed, in a line; empty if nothing was.
+  returned: success
+  type: list
+  elements: str
+  sample: ["without 261121-0a1b2c3d4e, 12.3 MB"]
+note:
+  description: What is kept, and why.
+  returned: success
+  type: str
 removed:
   description: Snapshot ids of the releases that are gone, newest first.
   returned: success
@@ -109,8 +119,13 @@ def main() -> None:
             pruning.carry_out(plan)
     except QsmrError as error:
         module.fail_json(msg=str(error))
+    differences = [f"without {', '.join(plan.removed)}, {plan.freed / 1e6:,.1f} MB"] if plan.removed else []
+    notes = [f"keeps {', '.join(plan.kept) or 'none'}"]
+    notes += [f"{name} stays, a container is made from it" for name in plan.used]
     module.exit_json(
         changed=bool(plan.removed),
+        differences=differences,
+        note="; ".join(notes),
         removed=plan.removed,
         kept=plan.kept,
         used=plan.used,

@@ -105,13 +105,12 @@ def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
         for name, value in before.items()
         if value
     ]
-    directory_left = module.params["remove"] and host.releases.root.exists()
-    result["changed"] = bool(result["differences"]) or directory_left
-    if module.check_mode or not result["changed"]:
+    result["changed"] = bool(result["differences"])
+    if module.check_mode:
         return
     host.stop()
     if module.params["remove"]:
-        host.remove()
+        host.remove()  # its directory, too, which a lock alone may have made
         pruning.remove_images(images)
 
 
