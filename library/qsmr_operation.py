@@ -13,7 +13,7 @@ description:
 options:
   step:
     description:
-      - V(begin) takes the control node's lock. V(end) gives it back, makes jobs available that are held by workers which
+      - V(begin) takes the control node's lock. V(end) gives it back, frees jobs that are held by workers which
         are no more, and has the outcome of each host end the run.
     type: str
     required: true

@@ -101,7 +101,7 @@ def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
         after |= {"containers": 0, "releases": [], "images": []}
     result["diff"] = {"before": before, "after": after}
     result["differences"] = [
-        f"{name}: {', '.join(value) if isinstance(value, list) else value} -> {after[name] or 0}"
+        f"{name}: {', '.join(value)} -> none" if isinstance(value, list) else f"{name}: {value} -> 0"
         for name, value in before.items()
         if value
     ]
