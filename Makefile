@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration bench-jobs bench-results chaos-jobs bench-report lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration bench-jobs bench-rollout bench-results chaos-jobs bench-report lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -38,6 +38,9 @@ test-contract: .venv/system.done ## Run the contract tests of the services and t
 
 test-integration: setup .venv/system.done ## Run the playbooks on a container fleet of their own
 	@$(PYTEST) tests/integration
+
+bench-rollout: setup .venv/dev.done ## Measure rollouts and one worker (ARGS='--hosts 2,8' for fewer hosts, '--part worker' for no fleet)
+	@$(BIN)/python tests/bench/rollout_bench.py $(ARGS)
 
 bench-jobs: .venv/dev.done ## Measure adding jobs against the former ways (ARGS=--large: up to a million)
 	@$(BIN)/python tests/bench/jobs_bench.py $(ARGS)
