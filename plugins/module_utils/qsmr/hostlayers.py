@@ -55,7 +55,9 @@ class HostLayers:
 
     def staged(self) -> dict[str, int]:
         """Size of what has arrived and was not used yet, in whole or in part, by name."""
-        return {path.name: path.stat().st_size for path in _files(self.incoming) if STAGED.fullmatch(path.name)}
+        # What is not whole yet is a sparse file: its size tells nothing.
+        found = [(path.name, path.stat()) for path in _files(self.incoming) if STAGED.fullmatch(path.name)]
+        return {name: min(status.st_size, 512 * status.st_blocks) for name, status in found}
 
     def kept(self) -> dict[str, Path]:
         """The files of the layers that were kept, by diff id, the latest first."""
