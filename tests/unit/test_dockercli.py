@@ -86,6 +86,29 @@ def test_image_that_is_not_there_is_no_error():
     assert docker({"docker image inspect": Result(1, "[]\n", "Error: No such image: x")}).image("x") is None
 
 
+def test_podman_in_dockers_place_is_understood():
+    info = {
+        "host": {"arch": "amd64"},
+        "store": {"graphRoot": "/var/lib/containers/storage", "graphDriverName": "overlay"},
+        "version": {"Version": "5.4.2"},
+    }
+    podman = docker(
+        {
+            "docker info": Result(0, json.dumps(info)),
+            "docker image inspect": Result(125, "[]\n", "Error: it:1: image not known"),
+            "docker-compose version": Result(0, "2.26.1\n"),
+        }
+    )
+    assert podman.info() == {
+        "DockerRootDir": "/var/lib/containers/storage",
+        "Driver": "podman",
+        "Architecture": "amd64",
+        "ServerVersion": "podman 5.4.2",
+    }
+    assert podman.image("it:1") is None
+    assert podman.compose(podman.info()) == (("docker-compose",), "2.26.1")
+
+
 def test_container_that_goes_away_meanwhile_is_left_out():
     there = inspected("a")
     gone = Result(1, json.dumps([there]), "Error: No such container: b")

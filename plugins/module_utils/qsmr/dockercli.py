@@ -20,6 +20,8 @@ from typing import IO, Any
 from .errors import QsmrError
 
 DOCKER_TIMEOUT = 120.0
+# The driver that we say Podman has, whose store takes images only whole.
+PODMAN = "podman"
 # Where commands lie that a non-interactive SSH session or sudo may leave out of PATH.
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 # A worker's container names its release by this variable (worker.env).
@@ -216,6 +218,8 @@ class Docker:
             info: dict[str, Any] = json.loads(result.out)
         except ValueError:
             info = {}
+        if "host" in info and "store" in info:
+            info = podman_info(info)
         errors = info.get("ServerErrors") or []
         if result.code or errors or not info:
             raise QsmrError(explain(Result(result.code, "", errors[-1]) if errors else result))
@@ -233,14 +237,14 @@ class Docker:
             return []
         # Not an error if one of them goes away meanwhile: the others are printed all the same.
         result = self.call("container", "inspect", *ids)
-        if result.code and "no such container" not in result.err.lower():
+        if result.code and not is_absent(result):
             raise QsmrError(f"Inspecting the containers failed: {explain(result)}")
         return sorted(map(Container.from_inspect, json.loads(result.out or "[]")), key=lambda found: found.name)
 
     def image(self, name: str) -> dict[str, Any] | None:
         """``docker image inspect`` of a name or id; None if there is no such image."""
         result = self.call("image", "inspect", name)
-        if result.code and "no such image" not in result.err.lower():
+        if result.code and not is_absent(result):
             raise QsmrError(f"Inspecting the image {name} failed: {explain(result)}")
         found: list[dict[str, Any]] = json.loads(result.out or "[]")
         return found[0] if found else None
@@ -272,6 +276,22 @@ class Docker:
         """The container's last log lines, without the secrets of its environment."""
         result = self.call("logs", "--tail", str(number), container.id)
         return redact(result.out + result.err, container.env).splitlines()[-number:]
+
+
+def is_absent(result: Result) -> bool:
+    """Whether Docker, or Podman in its place, says that there is no such image or container."""
+    words = ("no such image", "no such container", "image not known", "no container with")
+    return any(word in result.err.lower() for word in words)
+
+
+def podman_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What Podman tells of itself, as Docker would put it. Its Compose is a command of its own."""
+    return {
+        "DockerRootDir": info["store"]["graphRoot"],
+        "Driver": PODMAN,
+        "Architecture": info["host"]["arch"],
+        "ServerVersion": f"podman {info['version']['Version']}",
+    }
 
 
 def redact(text: str, env: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .compression import has_zstd
-from .dockercli import Docker, explain
+from .dockercli import PODMAN, Docker, explain
 from .errors import QsmrError
 from .hostlayers import HostLayers, Lacking, copy_layers, write_archive
 from .hostpaths import disk_free, on_one_disk
@@ -108,7 +108,7 @@ class HostImage:
             **answer,
             "layers": self.wanted.known_layers(images),
             "kept": list(self.layers.kept()),
-            "store": CONTAINERD if containerd else str(info.get("Driver", "")),
+            "store": CONTAINERD if containerd or info.get("Driver") == PODMAN else str(info.get("Driver", "")),
             "docker": str(info.get("ServerVersion", "")),
             "zstd": has_zstd(),
             "memory": memory_free(),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .dockercli import Container, Docker
+from .dockercli import Container, Docker, is_absent
 from .errors import QsmrError
 from .hostimage import layers_of
 from .hostpaths import why
@@ -116,7 +116,7 @@ class Pruning:
             return set()
         # Its own line for each: one of them that goes away meanwhile is no error.
         result = self.docker.call("container", "inspect", "--format", "{{.Image}}", *ids)
-        if result.code and "no such container" not in result.err.lower():
+        if result.code and not is_absent(result):
             raise QsmrError(f"Inspecting the containers failed: {result.words}")
         return set(result.out.split())
 
