@@ -315,6 +315,8 @@ def common_grid(mine: Array, its: Array) -> Array:
 
 def on_grid(values: Array, altitude: Array, grid: Array) -> Array:
     """Profiles (scan x level) at the altitudes of the grid: linear between levels, NaN where a profile ends."""
+    if altitude.shape[1:] == grid.shape and (altitude == grid).all():
+        return values.astype(float)
     result: Array = np.full((len(values), len(grid)), np.nan)
     for row, profile, heights in zip(result, values, altitude, strict=True):
         known = np.isfinite(profile) & np.isfinite(heights)
