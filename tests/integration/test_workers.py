@@ -275,20 +275,17 @@ def test_every_fault_of_every_host_is_named_at_once(rollout):
     plugin = "/usr/libexec/docker/cli-plugins/docker-compose"
     rollout.fleet.ssh("host2", "chmod 600 /var/run/docker.sock")
     rollout.fleet.ssh("host3", f"mv {plugin} /root/")
-    rollout.fleet.ssh("host3", f"mkdir -p {ROOT}/incoming && mount -t tmpfs -o size=1m tmpfs {ROOT}/incoming")
     before = rollout.everything()
     try:
         result = rollout.play(other)
         assert rollout.everything() == before
     finally:
         rollout.fleet.ssh("host2", "chmod 660 /var/run/docker.sock")
-        rollout.fleet.ssh("host3", f"umount {ROOT}/incoming; mv /root/docker-compose {plugin}")
+        rollout.fleet.ssh("host3", f"mv /root/docker-compose {plugin}")
     assert result.rc != 0
-    _, docker_fault, compose_fault, room_fault = said(result, CHECK).splitlines()
+    _, docker_fault, compose_fault = said(result, CHECK).splitlines()
     assert docker_fault.startswith("host2  this user may not use Docker: add the user to the group docker")
     assert compose_fault.startswith("host3  Docker Compose is missing")
-    assert room_fault.startswith(f"host3  No room for the image qsmr_snapshot_{PROJECT}:{release(other)}: it needs")
-    assert "below /opt/qsmr/rollout/incoming, 1 MB are free" in room_fault
 
 
 def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come_again(rollout):
@@ -304,23 +301,9 @@ def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come
     assert "nothing was switched, since host2 failed or were lost before" in said(result, STOPPED)
     assert {host: rollout.running(host) for host in rollout.fleet.hosts} == before
     again = rollout.ok(other)
-    assert again.task_results(PUSH)["host2"]["actions"] == [f"loaded qsmr_snapshot_{PROJECT}:{release(other)}"]
-    assert again.task_results(PUSH)["host1"]["actions"] == []
-
-
-def test_damaged_archive_is_refused_on_arrival(rollout):
-    damaged = make_snapshot(rollout.directory, 7)
-    with (damaged / "docker_image").open("r+b") as archive:
-        archive.seek(100_000)
-        byte = archive.read(1)
-        archive.seek(100_000)
-        archive.write(bytes([byte[0] ^ 1]))
-    result = rollout.play(damaged, cmdline="--limit host2")
-    assert result.rc != 0
-    assert f"{damaged}/docker_image is not the archive that its snapshot.json names" in said(result, PUSH)
-    assert release(damaged) not in rollout.fleet.ssh("host2", "docker images")
-    assert rollout.fleet.ssh("host2", f"ls -A {ROOT}/incoming") == ""
-    assert rollout.releases("host2") == [release(rollout.good)]
+    [pushed] = again.task_results(PUSH).items()
+    assert pushed[0] == "host2"
+    assert pushed[1]["actions"] == [f"loaded qsmr_snapshot_{PROJECT}:{release(other)}"]
 
 
 def test_rollback_goes_back_to_the_release_before_and_pushes_nothing(rollout):
