@@ -23,7 +23,7 @@ from .layerstore import DIRECTORY, LayerStore, StoredLayer, layer_of
 from .snapshot import Snapshot, find_snapshots, read_snapshot
 
 # The higher level makes layers a fifth smaller, and takes two cores 8 ns a byte longer: it pays on a link of up to so
-# many Mbit/s.
+# many Mbit/s. It makes nothing of deltas.
 FAST_LEVEL, SMALL_LEVEL, SLOW_LINK = 3, 9, 70.0
 # A delta costs the host memory and time; below this, or if it saves less than that, the layer goes whole. In bytes.
 DELTA_FROM = 64 << 10
@@ -160,7 +160,7 @@ class _Planner:
             return found
         old = b"".join(self._layer(base, source, place))
         new = layer_of(self.snapshot.image_file, self.image, index)
-        return self.store.add_delta(new, full, base, old, self.level)
+        return self.store.add_delta(new, full, base, old, FAST_LEVEL)
 
     def _layer(self, diff_id: str, source: Snapshot, place: int) -> Iterator[bytes]:
         stored = self.store.find(diff_id, ZSTD)
