@@ -144,7 +144,9 @@ def test_a_snapshot_holds_all_that_is_promised(make, docker, tmp_path):
     assert sorted(path.name for path in directory.iterdir()) == sorted(
         ["docker_image", "docker-compose.yml", "start_worker.sh", "worker.env", "snapshot.json", "SHA256SUMS"]
     )
-    assert [path.name for path in directory.parent.iterdir()] == [directory.name], "nothing else is left"
+    assert {path.name for path in directory.parent.iterdir()} == {directory.name, ".qsmr_layers"}, (
+        "nothing else is left"
+    )
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=directory, check=True)
 
     manifest = json.loads((directory / "snapshot.json").read_text())
@@ -409,7 +411,21 @@ def test_what_a_killed_run_left_is_removed(make, tmp_path):
     partial.mkdir(parents=True)
     (partial / "docker_image").write_text("half")
     make()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["qsmr_snapshot_demo_261124"]
+    assert not partial.exists()
+
+
+def test_layers_are_compressed_when_the_snapshot_is_made(make, tmp_path):
+    layers = make().snapshot.manifest["image"]["layers"]
+    stored = (tmp_path / "out/.qsmr_layers").glob("*.zst")
+    assert {f"sha256:{path.name[:64]}" for path in stored} == {layer["diff_id"] for layer in layers}
+
+
+def test_snapshot_whose_layers_cannot_be_compressed_is_one_all_the_same(make, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.qsmr_layers").write_text("in the way")
+    outcome = make()
+    assert outcome.snapshot
+    assert ".qsmr_layers cannot be written to: " in outcome.warnings[0]
 
 
 def test_two_runs_do_not_interleave(make, tmp_path, monkeypatch):

@@ -108,7 +108,8 @@ class LayerStore:
             path = self.directory / f"{_hex(diff_id)}.{middle}.{digest.hexdigest()}.{codec}"
             Path(name).replace(path)
         except BaseException as error:
-            Path(name).unlink(missing_ok=True)
+            if name:
+                Path(name).unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise QsmrError(f"{self.directory} cannot be written to: {error.strerror}") from None
             raise

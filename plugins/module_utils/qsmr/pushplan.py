@@ -79,6 +79,16 @@ def plan(snapshot_dir: Path, probe: Mapping[str, Any], disk_share: float = 0.9, 
     return _planner(directory, snapshot.image_file.stat().st_mtime_ns, level).plan(probe, disk_share)
 
 
+def pack(snapshot: Snapshot) -> None:
+    """Compress the layers of a snapshot that was just made, those best which further snapshots will share.
+
+    A push would do it otherwise, while hosts wait. Raises QsmrError.
+    """
+    planner = _Planner(snapshot, FAST_LEVEL)
+    for index in range(len(planner.diff_ids)) if has_zstd() else ():
+        planner.full(index, ZSTD, SMALL_LEVEL if index < planner.shared else FAST_LEVEL)
+
+
 @lru_cache(maxsize=2)
 def _planner(directory: Path, _image_time: int, level: int) -> _Planner:
     return _Planner(read_snapshot(directory), level)
@@ -127,7 +137,7 @@ class _Planner:
 
     def _choose(self, index: int, probe: Mapping[str, Any]) -> StoredLayer:
         """How a layer travels, if it does."""
-        full = self._full(index, ZSTD if probe["zstd"] and has_zstd() else GZIP)
+        full = self.full(index, ZSTD if probe["zstd"] and has_zstd() else GZIP, self.level)
         there = full.diff_id in probe["kept"] or full.sha256 in probe["staged"]
         if there or full.codec != ZSTD or full.stored_size < DELTA_FROM:
             return full
@@ -137,9 +147,10 @@ class _Planner:
                 return delta if delta and delta.stored_size <= DELTA_SHARE * full.stored_size else full
         return full
 
-    def _full(self, index: int, codec: str) -> StoredLayer:
+    def full(self, index: int, codec: str, level: int) -> StoredLayer:
+        """A layer, compressed."""
         found = self.store.find(self.diff_ids[index], codec)
-        return found or self.store.add(self.snapshot.image_file, self.image, index, codec, self.level)
+        return found or self.store.add(self.snapshot.image_file, self.image, index, codec, level)
 
     def _bases(self, index: int) -> Iterator[tuple[str, Snapshot, int]]:
         """The layers that were in this one's place in other snapshots, newest first: reckoned from the top."""

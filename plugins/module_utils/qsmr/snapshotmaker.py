@@ -31,6 +31,7 @@ from .errors import QsmrError
 from .files import write_atomically
 from .hostimage import common_prefix, layers_of
 from .names import check_project_name, docker_name
+from .pushplan import pack
 from .release import parse_env
 from .settings import Settings, load_settings
 from .snapshot import (
@@ -321,9 +322,16 @@ class _Maker:
             with (partial / IMAGE_FILE).open("rb") as stream:
                 os.fsync(stream.fileno())
             manifest = self.write_files(partial, made_of)
-            return Snapshot(self.put_in_place(partial), manifest)
+            snapshot = Snapshot(self.put_in_place(partial), manifest)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        try:
+            pack(snapshot)
+        except QsmrError as error:
+            self.warnings.append(
+                f"{error} (its layers could not be compressed now, so that the first push will be slower)"
+            )
+        return snapshot
 
     def build_image(self, inputs: dict[str, str], files: dict[str, str], directory: Path) -> dict[str, Any]:
         """Build the code and the image, save it in ``directory``; returns what snapshot.json says about them."""
