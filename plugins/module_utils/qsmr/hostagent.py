@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -140,7 +141,7 @@ class Part:
         missing = self.size - CHUNK * bin(held).count("1")
         if missing > disk.f_bavail * disk.f_frsize:
             free = disk.f_bavail * disk.f_frsize / 1e6
-            raise OSError(28, f"{missing / 1e6:,.0f} MB are to come, {free:,.0f} MB are free", str(self.part))
+            raise OSError(errno.ENOSPC, f"{missing / 1e6:,.0f} MB are to come, {free:,.0f} MB are free", str(self.part))
         return held
 
     def _open_alone(self) -> int:
@@ -154,7 +155,7 @@ class Part:
                     return file
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise OSError(11, "another push is writing it: wait for its end", str(self.part)) from None
+                    raise OSError(errno.EAGAIN, "another push writes it: wait for its end", str(self.part)) from None
                 time.sleep(0.2)
             os.close(file)
 
@@ -266,7 +267,8 @@ class Agent:
         try:
             await work
         except OSError as error:
-            self._fault(f"{error.filename or self._staging}: {error.strerror or error}")
+            hint = " (make room and run again, what has arrived is kept)" if error.errno == errno.ENOSPC else ""
+            self._fault(f"{error.filename or self._staging}: {error.strerror or error}{hint}")
         except Exception as error:
             self._fault(f"{type(error).__name__}: {error}")
 
@@ -389,7 +391,7 @@ class Agent:
         right = await self._in_thread(part.recheck)
         self._rounds += 1
         if right == part.chunks or self._rounds > 2:
-            raise OSError(5, "it does not keep what is written to it: check this disk", str(part.part))
+            raise OSError(errno.EIO, "it does not keep what is written to it: check this disk", str(part.part))
         self._held = self._held & ~part.chunks | right
         self._news &= ~part.chunks
         self._control.send("holds", first=part.first, count=part.count, chunks=hex(right))
