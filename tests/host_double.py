@@ -52,6 +52,7 @@ class HostDouble:
     fails: Mapping[str, str] = field(default_factory=dict)
     architecture: str = "x86_64"
     store: str = "overlay2"
+    layout: str = "blobs/sha256/{}"
     loaded: dict[str, bytes] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     numbers: count[int] = field(default_factory=lambda: count(1))
@@ -104,13 +105,14 @@ class HostDouble:
 
     @contextmanager
     def read(self, argv: Sequence[str], env: Mapping[str, str]) -> Iterator[IO[bytes]]:
-        """As docker save does, in the OCI layout, for an image that was loaded whole; without layers for others."""
+        """As docker save does for an image that was loaded whole, with layers named as ``layout`` says; else without."""
         result = self.run(argv, env, 1)
         found = next(found for found in self.images.values() if found["Id"] == argv[-1])
-        names = [f"blobs/sha256/{layer[7:]}" for layer in found["RootFS"]["Layers"]]
-        contents = {hashlib.sha256(content).hexdigest(): content for content in self.loaded.values()}
-        members = {name: contents[name[-64:]] for name in names if name[-64:] in contents}
-        members["manifest.json"] = json.dumps([{"Layers": names if len(members) == len(set(names)) else []}]).encode()
+        contents = {f"sha256:{hashlib.sha256(content).hexdigest()}": content for content in self.loaded.values()}
+        layers = found["RootFS"]["Layers"] if contents.keys() >= set(found["RootFS"]["Layers"]) else []
+        names = {layer: self.layout.format(layer[7:]) for layer in layers}
+        members = {names[layer]: contents[layer] for layer in names}
+        members["manifest.json"] = json.dumps([{"Layers": list(names.values())}]).encode()
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as tar:
             for name, content in members.items():

@@ -166,8 +166,9 @@ def test_layer_that_occurs_twice_is_sent_once(target, host, tmp_path):
     assert has(target, snapshot)
 
 
-def test_store_that_takes_images_only_whole_gets_from_itself_what_it_has(target, host, first, second):
-    host.store = "containerd"
+@pytest.mark.parametrize("layout", ["blobs/sha256/{}", "{}.tar", "{}/layer.tar"])
+def test_store_that_takes_images_only_whole_gets_from_itself_what_it_has(target, host, first, second, layout):
+    host.store, host.layout = "containerd", layout
     target.push(first)
     target.push(second)
     assert has(target, second)

@@ -26,6 +26,8 @@ from .release import DIRECTORY_MODE, Releases
 
 STAGED = re.compile(r"[0-9a-f]{64}(\.part)?")
 KEPT = re.compile(rf"(?P<diff_id>[0-9a-f]{{64}})\.({ZSTD}|{GZIP})")
+# What an image archive says of its images, in one layout or another.
+MANIFESTS = ("manifest.json", "index.json", "oci-layout", "repositories")
 # What a push that was never finished left stays so long, to be taken up again. In seconds.
 STAGED_FOR = 3 * 24 * 3600.0
 KEPT_AT_MOST = 8
@@ -222,7 +224,7 @@ def copy_layers(stream: IO[bytes], saved: IO[bytes]) -> list[str]:
                 content = tar.extractfile(member) if member.isreg() else None
                 if content and member.name == "manifest.json":
                     names = json.load(content)[0]["Layers"]
-                elif content and "/" in member.name:
+                elif content and member.name not in MANIFESTS:
                     _write_member(stream, member.name, member.size, iter(partial(content.read, CHUNK), b""))
     except (tarfile.TarError, EOFError, ValueError, LookupError, TypeError) as error:
         raise QsmrError(f"what Docker saved cannot be read: {error}") from None
