@@ -105,7 +105,7 @@ class HostDouble:
 
     @contextmanager
     def read(self, argv: Sequence[str], env: Mapping[str, str]) -> Iterator[IO[bytes]]:
-        """As docker save does for an image that was loaded whole, with layers named as ``layout`` says; else without."""
+        """As docker save does, for an image that was loaded whole with layers named as ``layout`` says."""
         result = self.run(argv, env, 1)
         found = next(found for found in self.images.values() if found["Id"] == argv[-1])
         contents = {f"sha256:{hashlib.sha256(content).hexdigest()}": content for content in self.loaded.values()}
