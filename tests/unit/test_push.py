@@ -344,3 +344,5 @@ def test_layers_of_releases_on_the_host_are_kept(target, first, second):
     target.push(first)
     target.push(second)
     assert len(names(target.place.root / "layers")) == 2
+    target.image(second).layers.prune()
+    assert names(target.place.root / "layers") == [f"{diff_ids(first)[2][7:]}.zst"]

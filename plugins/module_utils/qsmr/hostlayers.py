@@ -172,12 +172,12 @@ class HostLayers:
                 old = path.stat().st_mtime < time.time() - STAGED_FOR
                 if STAGED.fullmatch(path.name) and (path.name in used or old):
                     path.unlink()
-            self._prune(set(diff_ids))
         except OSError as error:
             raise QsmrError(f"{error.filename} cannot be moved or removed: {why(error)}") from None
+        self.prune(diff_ids)
 
-    def _prune(self, current: set[str]) -> None:
-        """Let go of layers that are of no release on this host, and of the oldest ones if they are many."""
+    def prune(self, current: Sequence[str] = ()) -> None:
+        """Let go of layers that are of no release on this host nor among ``current``, and of the oldest of many."""
         named = set(current)
         for path in (self.place.root / "releases").glob("*/snapshot.json"):
             with suppress(OSError, ValueError, LookupError, TypeError):
@@ -186,8 +186,11 @@ class HostLayers:
         staying = sorted(named & set(kept), key=lambda diff_id: (diff_id not in current, list(kept).index(diff_id)))
         files = {kept[diff_id] for diff_id in staying[:KEPT_AT_MOST]}
         for path in _files(self.kept_dir):
-            if path not in files:
-                path.unlink()
+            try:
+                if path not in files:
+                    path.unlink()
+            except OSError as error:
+                raise QsmrError(f"{path} cannot be removed: {why(error)}") from None
 
 
 def write_archive(

@@ -14,6 +14,7 @@ from typing import Any
 from .dockercli import Container, Docker, is_absent
 from .errors import QsmrError
 from .hostimage import layers_of
+from .hostlayers import HostLayers
 from .hostpaths import why
 from .release import MANIFEST, Releases
 
@@ -83,6 +84,8 @@ class Pruning:
                     shutil.rmtree(self.releases.directory(name))
             except OSError as error:
                 raise QsmrError(f"Release {name} cannot be removed: {why(error)}") from None
+        if plan.removed:
+            HostLayers(self.releases).prune()
 
     def unused_images(self, own: Sequence[Container]) -> list[str]:
         """The names of the project's images that no container is made from, but perhaps some of these."""
