@@ -306,6 +306,22 @@ def test_layers_are_stored_once_for_all_snapshots_and_go_with_the_last(target, t
     assert not (store / "x.part").exists()
 
 
+def test_layers_of_somebody_elses_snapshots_are_kept_at_home(target, first, monkeypatch, tmp_path):
+    real = os.access
+    monkeypatch.setattr("qsmr.pushplan.os.access", lambda path, mode: path != first.parent and real(path, mode))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    target.push(first)
+    assert has(target, first)
+    assert len(list((tmp_path / "home/.cache/qsmr_layers").glob("*.zst"))) == 3
+    assert not (first.parent / ".qsmr_layers").exists()
+
+
+def test_no_delta_that_the_control_node_has_no_memory_for(target, first, second, monkeypatch):
+    target.push(first)
+    monkeypatch.setattr("qsmr.pushplan.memory_free", lambda: 1_000_000)
+    assert "base" not in target.send(second).order["layers"][0]
+
+
 def test_room_is_reckoned_with_what_is_there_already(target, first):
     made = target.send(first)
     room = {"staging": {"path": "/in", "free": 1}, "docker": {"path": "/d", "free": 10**9}, "one_disk": False}

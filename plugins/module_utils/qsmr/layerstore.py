@@ -1,6 +1,6 @@
 """Layers of snapshots as they travel: compressed once, kept by content beside the snapshots, for all of them.
 
-``.qsmr_layers/<diff id>.<size>.<sha256>.zst`` is a layer of ``size`` bytes, ``sha256`` that of the file itself;
+``<directory>/<diff id>.<size>.<sha256>.zst`` is a layer of ``size`` bytes, ``sha256`` that of the file itself;
 ``<diff id>.<size>.<base's diff id>.<sha256>.zst`` can be read only with the layer ``base`` before it. The snapshot's
 docker_image stays the whole truth: everything here can be made again from it. Control node only.
 """
@@ -98,7 +98,7 @@ class LayerStore:
         digest = hashlib.sha256()
         name = ""
         try:
-            self.directory.mkdir(exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.directory, suffix=PARTIAL, delete=False) as target:
                 name = target.name
                 for piece in content:
@@ -121,7 +121,7 @@ class LayerStore:
         path = self.directory / f"{hashlib.sha256(content).hexdigest()}.json"
         try:
             if not path.exists() or path.read_bytes() != content:
-                self.directory.mkdir(exist_ok=True)
+                self.directory.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, content.decode())
         except OSError as error:
             raise QsmrError(f"{self.directory} cannot be written to: {error.strerror}") from None

@@ -8,6 +8,7 @@ made by the transport) and ``probes`` (by host name), sends each plan's ``blobs`
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 from .archive import read_image
 from .compression import GZIP, ZSTD, decompressed, has_zstd
 from .errors import QsmrError
-from .hostimage import CONTAINERD, room_fault
+from .hostimage import CONTAINERD, memory_free, room_fault
 from .layerstore import DIRECTORY, LayerStore, StoredLayer, layer_of
 from .snapshot import Snapshot, find_snapshots, read_snapshot
 
@@ -28,7 +29,7 @@ FAST_LEVEL, SMALL_LEVEL, SLOW_LINK = 3, 9, 70.0
 # A delta costs the host memory and time; below this, or if it saves less than that, the layer goes whole. In bytes.
 DELTA_FROM = 64 << 10
 DELTA_SHARE = 0.8
-# Both layers of a delta are in memory together, on either end. In bytes.
+# Both layers of a delta are in memory together on the host, and here as much once more. In bytes.
 DELTA_LIMIT = 1 << 30
 
 
@@ -107,7 +108,7 @@ class _Planner:
             raise QsmrError(f"{snapshot.image_file} is not the image of its snapshot.json: build the snapshot again")
         # What the image shares with others; without the figure, all but the topmost layer.
         self.shared = int(named.get("base_layers", len(self.diff_ids) - 1))
-        self.store = LayerStore(snapshot.directory.parent / DIRECTORY)
+        self.store = LayerStore(_store_of(snapshot.directory.parent))
         self.others = [other for other in find_snapshots(snapshot.directory.parent)[0] if other.id != snapshot.id]
         self.store.prune(*self._used())
         self.lock = threading.Lock()
@@ -164,7 +165,7 @@ class _Planner:
         self, index: int, full: StoredLayer, base: str, source: Snapshot, place: int, memory: int
     ) -> StoredLayer | None:
         old_size = int(source.manifest["image"]["layers"][place]["size"])
-        if old_size + full.size > min(DELTA_LIMIT, memory // 2):
+        if old_size + full.size > min(DELTA_LIMIT, memory // 2, memory_free() // 4 or DELTA_LIMIT):
             return None
         found = self.store.find(full.diff_id, ZSTD, base)
         if found:
@@ -185,6 +186,13 @@ class _Planner:
         staged = sum(blob.size - int(probe["staged"].get(f"{blob.sha256}.part", 0)) for blob in missing)
         loading = 2 * sum(layer.size for layer in self.image.layers[lowest:])
         return room_fault(self.image.name, probe["room"], staged, loading, disk_share)
+
+
+def _store_of(snapshots: Path) -> Path:
+    """Where the layers of these snapshots are kept: beside them, or with this user if they are somebody else's."""
+    beside = snapshots / DIRECTORY
+    mine = os.access(beside if beside.exists() else snapshots, os.W_OK)
+    return beside if mine else Path.home() / ".cache" / DIRECTORY.lstrip(".")
 
 
 def _step(layer: StoredLayer, kept: bool) -> dict[str, Any]:
