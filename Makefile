@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration bench-jobs bench-rollout bench-results chaos-jobs bench-report lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs bench-report pictures lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -42,8 +42,15 @@ test-integration: setup .venv/system.done ## Run the playbooks on a container fl
 bench-rollout: setup .venv/dev.done ## Measure rollouts and one worker (ARGS='--hosts 2,8' for fewer hosts, '--part worker' for no fleet)
 	@$(BIN)/python tests/bench/rollout_bench.py $(ARGS)
 
+test-podman: setup .venv/system.done ## Run workers on a host that has Podman in Docker's place
+	@$(PYTEST) tests/faults/podman_host.py
+
 bench-jobs: .venv/dev.done ## Measure adding jobs against the former ways (ARGS=--large: up to a million)
 	@$(BIN)/python tests/bench/jobs_bench.py $(ARGS)
+
+bench-push: setup .venv/dev.done ## Measure pushes against copying and rsync, behind links of known speed (as root; ARGS='--only fan-out', --help)
+	$(call packages,rsync iproute2,command -v rsync tc)
+	@$(BIN)/python tests/bench/push_bench.py $(ARGS)
 
 chaos-jobs: .venv/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
 	@$(BIN)/python tests/faults/chaos_jobs.py $(ARGS)
@@ -54,6 +61,9 @@ bench-results: .venv/dev.done ## Measure fetching level 2 against one request af
 
 bench-report: .venv/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
 	@$(BIN)/python tests/bench/report_bench.py $(ARGS)
+
+pictures: .venv/dev.done ## Take the README's pictures anew from the demo that has run
+	@$(BIN)/python docs/make_pictures.py
 
 lint: .venv/dev.done .venv/system.done ## Run ruff, mypy, ansible-lint (production), yamllint and shellcheck
 	@$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from bench.report_bench import BEGAN, Service, write_level2
 from browser import browser_page, fits, problems
 from qsmr.report import write_report
 
-FIGURES = {"progress", "rate", "processing_time", "hosts", "workers", "world", "coverage", "profiles_1"}
+FIGURES = {"progress", "rate", "processing_time", "hosts", "workers", "world", "coverage", "profiles_1", "bands_1"}
 
 
 @pytest.fixture(scope="module")

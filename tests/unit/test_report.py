@@ -79,7 +79,17 @@ def test_report_has_its_parts_in_order_and_every_figure(html, results):
     headings = [heading for heading in Text(html).headings if ":" not in heading]
     assert headings == ["Project demo", "Progress", "Hosts and workers", "Failures", "Scans", "Profiles"]
     names = {path.stem for path in (results / "report_figures").iterdir()}
-    assert names == {"progress", "rate", "processing_time", "hosts", "workers", "world", "coverage", "profiles_1"}
+    assert names == {
+        "progress",
+        "rate",
+        "processing_time",
+        "hosts",
+        "workers",
+        "world",
+        "coverage",
+        "profiles_1",
+        "bands_1",
+    }
     assert html.count("<svg") == len(names)
     assert all(f'href="report_figures/{name}.svg"' in html for name in names)
 
@@ -189,6 +199,8 @@ def test_profiles_are_percentiles_in_their_units(results):
     assert found.altitude[peak] == pytest.approx(34, abs=2)
     assert found.percentiles[2][peak] == pytest.approx(8, rel=0.1)
     assert (np.diff(found.percentiles, axis=0) >= 0).all()
+    assert found.bands.shape == (len(found.altitude), 18)
+    assert np.nanmedian(found.bands[peak]) == pytest.approx(8, rel=0.25)
 
 
 def test_places_are_within_the_map(results):

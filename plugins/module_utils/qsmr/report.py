@@ -33,6 +33,8 @@ MOST_PROFILES = 20_000
 
 Numbers = NDArray[np.float64]
 _PROFILE = ("altitude", "vmr", "vmr_apriori", "measurement_response")
+LAYER = 2000.0  # m
+BAND = 10.0  # degrees of latitude
 _SCAN_JOB = re.compile(r"[0-9]{1,9}:([0-9]{1,19})")
 # Of the report that is there: what it was made of.
 _MADE_OF = re.compile(r'<meta name="made-of" content="(\w+)-(\w+)">')
@@ -133,6 +135,8 @@ class Profiles:
     """5, 16, 50, 84, 95 in rows, an altitude in each column."""
     apriori: Numbers
     response: Numbers
+    bands: Numbers
+    """Median by altitude (rows) and latitude (columns, each of 10 degrees from -90 on); NaN where nothing is."""
 
 
 def read_profiles(results: Path) -> list[Profiles]:
@@ -147,33 +151,47 @@ def read_profiles(results: Path) -> list[Profiles]:
             step = -(-scans // MOST_PROFILES)
             part = data.isel(scan=slice(None, None, step or None))
             columns = [part[name].to_numpy().astype(np.float64).ravel() for name in _PROFILE]
-        profiles = _spread(product, scans, -(-scans // step) if step else 0, *columns)
+            latitude = np.repeat(part["latitude"].to_numpy().astype(np.float64), part.sizes["level"])
+        profiles = _spread(product, scans, -(-scans // step) if step else 0, latitude, *columns)
         if profiles:
             found.append(profiles)
     return sorted(found, key=lambda one: ("dummy" in one.product, -one.scans))[:MOST_PRODUCTS]
 
 
 def _spread(
-    product: str, scans: int, used: int, altitude: Numbers, vmr: Numbers, apriori: Numbers, response: Numbers
+    product: str,
+    scans: int,
+    used: int,
+    latitude: Numbers,
+    altitude: Numbers,
+    vmr: Numbers,
+    apriori: Numbers,
+    response: Numbers,
 ) -> Profiles | None:
     """Percentiles in layers of 2 km; a layer that fewer than a tenth of the profiles reach is left out."""
     good = np.isfinite(altitude) & np.isfinite(vmr)
-    altitude, vmr, apriori, response = (column[good] for column in (altitude, vmr, apriori, response))
-    layers = np.round(altitude / 2000).astype(np.int64)
-    rows = []
+    latitude, altitude, vmr, apriori, response = (
+        column[good] for column in (latitude, altitude, vmr, apriori, response)
+    )
+    layers = np.round(altitude / LAYER).astype(np.int64)
+    band = np.clip(np.floor((np.nan_to_num(latitude, nan=-90.0) + 90) / BAND), 0, 180 / BAND - 1).astype(np.int64)
+    rows, bands = [], []
     for layer in np.unique(layers):
         inside = layers == layer
         if np.count_nonzero(inside) >= max(used / 10, 1):
             middle = float(np.median(altitude[inside])) / 1000
             medians = [_median(column[inside]) for column in (apriori, response)]
             rows.append([middle, *np.percentile(vmr[inside], (5, 16, 50, 84, 95)), *medians])
+            bands.append([_median(vmr[inside][band[inside] == number]) for number in range(round(180 / BAND))])
     if not rows:
         return None
     table = np.array(rows).T
     temperature = product.startswith("Temperature")
     largest = np.nanmax(np.abs(table[3]))
     factor, unit = (1.0, "K") if temperature else (1e6, "ppm") if largest >= 1e-7 else (1e9, "ppb")
-    return Profiles(product, unit, scans, used, table[0], factor * table[1:6], factor * table[6], table[7])
+    return Profiles(
+        product, unit, scans, used, table[0], factor * table[1:6], factor * table[6], table[7], factor * np.array(bands)
+    )
 
 
 def _median(values: Numbers) -> float:
@@ -289,7 +307,7 @@ def compose(
         *reportfigures.processing_time(table),
         *reportfigures.world(longitude, latitude),
         *reportfigures.coverage(table),
-        *(reportfigures.profiles(f"profiles_{number}", one) for number, one in enumerate(profiles, 1)),
+        *(figure for number, one in enumerate(profiles, 1) for figure in reportfigures.profiles(str(number), one)),
     ]
     remaining = table.count("running") + table.count("available")
     total = len(table.states)
@@ -496,6 +514,9 @@ others (Fisher's exact test, one-sided: <span class="together">p = {{ "%.1g" | f
 <div class="figures">
 {% for one in profiles %}
 {{ parts.figure(figures["profiles_" ~ loop.index], figures_folder) }}
+{% if "bands_" ~ loop.index in figures %}
+{{ parts.figure(figures["bands_" ~ loop.index], figures_folder) }}
+{% endif %}
 {% endfor %}
 </div>
 {% else %}

@@ -63,6 +63,8 @@ def progress(table: JobTable) -> Iterator[Figure]:
         axes = canvas.subplots()
         below = np.zeros(len(edges) - 1)
         for state, when in times.items():
+            if not len(when):
+                continue
             number = np.histogram(when, edges)[0] / minutes
             axes.stairs(
                 below + number, _dates(edges), baseline=below, fill=True, color=STATE_COLOURS[state], label=state
@@ -95,6 +97,8 @@ def by_name(name: str, what: str, rows: Sequence[Row]) -> Iterator[Figure]:
         left = np.zeros(len(shown))
         for state in ("finished", "failed", "running"):
             numbers = np.array([row.counts[state] for row in shown])
+            if not numbers.any():
+                continue
             axes.barh(range(len(shown)), numbers, left=left, color=STATE_COLOURS[state], label=state, height=0.72)
             left += numbers
         axes.set_yticks(range(len(shown)), names)
@@ -128,6 +132,8 @@ def processing_time(table: JobTable) -> Iterator[Figure]:
         axes = canvas.subplots()
         below = np.zeros(len(edges) - 1)
         for state, seconds in found.items():
+            if not len(seconds):
+                continue
             number = np.histogram(np.clip(seconds, edges[0], edges[-1]), edges)[0]
             axes.stairs(below + number, edges, baseline=below, fill=True, color=STATE_COLOURS[state], label=state)
             below = below + number
@@ -225,8 +231,8 @@ def coverage(table: JobTable) -> Iterator[Figure]:
     )
 
 
-def profiles(name: str, found: Profiles) -> Figure:
-    """A product's profiles: median and spread, with a priori and measurement response."""
+def profiles(number: str, found: Profiles) -> Iterator[Figure]:
+    """A product's profiles: median and spread, with a priori and measurement response; and the median by latitude."""
     low, lower, median, upper, high = found.percentiles
 
     def plot(canvas: Any) -> None:
@@ -245,12 +251,38 @@ def profiles(name: str, found: Profiles) -> Figure:
 
     of = f" (every {-(-found.scans // found.used)}th shown)" if found.used < found.scans else ""
     peak = int(np.nanargmax(median))
-    return draw(
-        name,
+    yield draw(
+        f"profiles_{number}",
         f"{found.product}: {found.scans:,} scans{of} in layers of 2 km, and the median measurement response.",
         f"Profiles of {found.product} from {found.altitude[0]:.0f} to {found.altitude[-1]:.0f} km; the median is"
         f" highest, {median[peak]:.3g} {found.unit}, at {found.altitude[peak]:.0f} km.",
         plot,
+        (4.8, 4.4),
+    )
+
+    if len(found.altitude) < 2 or np.isfinite(found.bands).any(axis=0).sum() < 3:
+        return
+
+    def curtain(canvas: Any) -> None:
+        axes = canvas.subplots()
+        latitudes = np.linspace(-90, 90, found.bands.shape[1] + 1)
+        middle = (found.altitude[1:] + found.altitude[:-1]) / 2
+        first, last = 2 * found.altitude[0] - middle[0], 2 * found.altitude[-1] - middle[-1]
+        edges = np.concatenate([[first], middle, [last]])
+        cells = np.ma.masked_invalid(found.bands)
+        image = axes.pcolormesh(latitudes, edges, cells, cmap="viridis", rasterized=True)
+        bar = canvas.colorbar(image, ax=axes, pad=0.02)
+        bar.set_label("temperature / K" if found.unit == "K" else f"median VMR / {found.unit}")
+        bar.outline.set_visible(False)
+        axes.grid(visible=False)
+        axes.set_xticks(range(-90, 91, 30), ["90° S", "60° S", "30° S", "0°", "30° N", "60° N", "90° N"])
+        axes.set_ylabel("altitude / km")
+
+    yield draw(
+        f"bands_{number}",
+        f"{found.product}: median by latitude, in bands of 10 degrees.",
+        f"Coloured cells of the median of {found.product} by latitude and altitude.",
+        curtain,
         (4.8, 4.4),
     )
 
@@ -272,7 +304,8 @@ def _time_axis(axes: Any) -> None:
     untyped: Any = dates
     locator = untyped.AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator))
+    formats = ["%Y", "%b", "%d", "%H:%M", "%H:%M", ":%S"]
+    axes.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator, formats=formats))
 
 
 def _span(seconds: float) -> str:

@@ -197,7 +197,7 @@ function project(name) {
     return [bar(finished, failed, running, total), facts([
       ['Jobs', number(total)], ['Ended', share(finished + failed, total)], ['Finished', number(finished)],
       ['Failed', number(failed)], ['Running', number(running)], ['Waiting', number(available)],
-      ['Jobs a minute', rate ? rate.toPrecision(3) : '–'],
+      ['Jobs a minute', rate && running + available ? rate.toPrecision(3) : '–'],
       ['Left', running + available ? (rate ? duration(60 * (running + available) / rate) : '–') : 'done'],
     ]), record.Deadline ? element('p', {class: 'muted'}, `Deadline ${time(record.Deadline)} UTC.`) : ''];
   });
