@@ -47,7 +47,7 @@ options:
     type: float
     default: 0.9
   state_dir:
-    description: Directory whose C(<project>/progress.json) tells how far the push is.
+    description: Directory whose C(<project>/push.json) tells how far the push is.
     type: path
     required: true
   project:

@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
                 "project": {"type": "str", "required": True},
             }
         )
-        progress = PushProgress(Path(given["state_dir"]) / given["project"] / "progress.json", given["project"])
+        progress = PushProgress(Path(given["state_dir"]) / given["project"] / "push.json", given["project"])
         try:
             hosts, mode = self._push(given, progress, variables)
         except QsmrError as error:

@@ -1,15 +1,15 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Show how far adding jobs and waiting for them are while they are at work."""
+"""Show how far adding jobs, waiting for them and pushing an image are while they are at work."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: qsmr_progress
 type: aggregate
-short_description: Shows how far qsmr_jobs and qsmr_watch are while they are at work
+short_description: Shows how far qsmr_jobs, qsmr_watch and qsmr_push are while they are at work
 version_added: "0.1.0"
 description:
-  - Reads the progress file that the modules M(qsmr_jobs) and M(qsmr_watch) keep in their state directory.
+  - Reads the progress file that the modules M(qsmr_jobs), M(qsmr_watch) and M(qsmr_push) keep in their state directory.
   - On a terminal it draws a bar that is gone when the task ends. Elsewhere, with C(-v), and under ansible-runner it
     prints a line now and then.
   - When waiting is interrupted it says, as the last thing, that all goes on, and how to wait again.
@@ -46,7 +46,7 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.progress import bar_of, line_of  # noqa: E402
 
 # The file of each task whose progress is shown.
-_FILES = {"qsmr_jobs": "progress.json", "qsmr_watch": "watch.json"}
+_FILES = {"qsmr_jobs": "progress.json", "qsmr_watch": "watch.json", "qsmr_push": "push.json"}
 _SECONDS_BETWEEN_BARS = 0.5
 _MOST_SECONDS_BETWEEN_LINES = 300
 _CLEAR_LINE = "\r\033[K"

@@ -4,7 +4,8 @@ import json
 
 import pytest
 from qsmr import progress
-from qsmr.progress import Progress, bar_of, line_of
+from qsmr.progress import Progress, PushProgress, bar_of, line_of
+from qsmr.transport import Report
 
 ADDING = {
     "project": "demo",
@@ -59,3 +60,45 @@ def test_it_is_not_written_for_each_word(tmp_path, monkeypatch):
     for done in range(1000):
         run.say("adding", done=done)
     assert len(written) < 10
+
+
+PUSHING = {
+    "project": "demo",
+    "phase": "sending",
+    "total": 145_000_000,
+    "done": 63_000_000,
+    "hosts": 3,
+    "complete": 1,
+    "failed": 0,
+    "slowest": ["host2", 12],
+    "rate": 15_200_000,
+    "eta_seconds": 5.4,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "demo: 63 of 145 MB (43 %), 15.2 MB/s, 0:05 left, 1 of 3 hosts complete, last host2: 12 %"),
+        ({"failed": 1, "slowest": None, "rate": None}, "demo: 63 of 145 MB (43 %), 1 of 3 hosts complete, 1 failed"),
+        ({"phase": "packing"}, "demo: packing what the hosts lack"),
+    ],
+)
+def test_a_line_says_how_far_a_push_is(changes, says):
+    assert line_of(PUSHING | changes) == says
+
+
+def test_a_push_tells_its_rate_without_what_was_there_before(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    path = tmp_path / "demo" / "push.json"
+    push = PushProgress(path, "demo")
+    assert json.loads(path.read_text())["phase"] == "packing"
+    push.follow(Report(1000, 500, 500, 0, hosts=2, complete=0, failed=0, slowest=("host1", 50)))
+    now += 2
+    push.follow(Report(1000, 700, 500, 200, hosts=2, complete=0, failed=0, slowest=("host1", 60)))
+    assert json.loads(path.read_text()) | {"rate": 100, "eta_seconds": 3.0, "slowest": ["host1", 60]} == json.loads(
+        path.read_text()
+    )
+    push.end()
+    assert json.loads(path.read_text())["phase"] == "failed"

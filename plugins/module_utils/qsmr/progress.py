@@ -58,7 +58,7 @@ class Progress:
 
 
 class PushProgress:
-    """Writes progress.json for a push::
+    """Writes push.json::
 
     project, process           whose run it is, and its process id
     phase                      packing, sending; in the end done or failed
@@ -156,7 +156,7 @@ def _push_line(progress: Mapping[str, Any]) -> str:
     if progress["failed"]:
         parts.append(f"{progress['failed']} failed")
     if progress["slowest"]:
-        parts.append("{} {} %".format(*progress["slowest"]))
+        parts.append("last {}: {} %".format(*progress["slowest"]))
     return ", ".join(parts)
 
 
