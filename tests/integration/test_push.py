@@ -82,6 +82,7 @@ def test_bare_hosts_are_sent_compressed_layers_and_nothing_stays_in_the_way(push
     push, result = pushed
     size = (push.first / "docker_image").stat().st_size
     assert result.changed == dict.fromkeys(push.fleet.hosts, 1)
+    assert "Push of 251101-0000000002 to 3 hosts: " in result.stdout
     for host in push.fleet.hosts:
         assert 0.1 * size < result.task_results(SEND)["host1"]["hosts"][host]["sent"] < 0.4 * size
         assert push.fleet.ssh(host, f"ls -A {ROOT}/incoming") == ""
