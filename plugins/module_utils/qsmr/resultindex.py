@@ -217,7 +217,6 @@ def opened(directory: Path, *, check_mode: bool = False) -> Iterator[ResultIndex
                 raise QsmrError(f"Another results.yml is at work in {directory}: wait until it is done") from None
             connection = sqlite3.connect(path)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
                 yield ResultIndex(connection)
                 connection.commit()
             finally:
