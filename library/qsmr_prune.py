@@ -61,7 +61,7 @@ differences:
   returned: success
   type: list
   elements: str
-  sample: ["without 261121-0a1b2c3d4e, 12.3 MB"]
+  sample: ["old releases: 261121-0a1b2c3d4e -> none, 12.3 MB"]
 note:
   description: What is kept, and why.
   returned: success
@@ -119,7 +119,8 @@ def main() -> None:
             pruning.carry_out(plan)
     except QsmrError as error:
         module.fail_json(msg=str(error))
-    differences = [f"without {', '.join(plan.removed)}, {plan.freed / 1e6:,.1f} MB"] if plan.removed else []
+    size = f"{plan.freed / 1e6:,.1f} MB"
+    differences = [f"old releases: {', '.join(plan.removed)} -> none, {size}"] if plan.removed else []
     notes = [f"keeps {', '.join(plan.kept) or 'none'}"]
     notes += [f"{name} stays, a container is made from it" for name in plan.used]
     module.exit_json(

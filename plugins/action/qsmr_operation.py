@@ -113,5 +113,5 @@ def _told(answer: Answer, check_mode: bool) -> str:
     if answer.problem:
         return f"not done: {answer.problem.splitlines()[0]}"
     differences = "; ".join(answer.data["differences"])
-    done = f"{'would be ' if check_mode else ''}{differences}" if differences else "nothing to do"
+    done = f"{'to do: ' if check_mode else ''}{differences}" if differences else "nothing to do"
     return done + (f" ({answer.data['note']})" if answer.data.get("note") else "")
