@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs bench-report pictures lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report pictures lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -51,6 +51,9 @@ bench-jobs: .venv/dev.done ## Measure adding jobs against the former ways (ARGS=
 bench-push: setup .venv/dev.done ## Measure pushes against copying and rsync, behind links of known speed (as root; ARGS='--only fan-out', --help)
 	$(call packages,rsync iproute2,command -v rsync tc)
 	@$(BIN)/python tests/bench/push_bench.py $(ARGS)
+
+test-rollout: setup .venv/dev.done ## Roll out on five hosts with jobs running, through losses, kills and bad snapshots (ARGS='--only CASE')
+	@$(BIN)/python tests/faults/rollout_faults.py $(ARGS)
 
 chaos-jobs: .venv/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
 	@$(BIN)/python tests/faults/chaos_jobs.py $(ARGS)
