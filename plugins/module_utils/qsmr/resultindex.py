@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,9 +203,9 @@ def opened(directory: Path, *, check_mode: bool = False) -> Iterator[ResultIndex
     path = directory / FILE
     try:
         if check_mode:
-            with sqlite3.connect(":memory:") as memory:
+            with closing(sqlite3.connect(":memory:")) as memory:
                 if path.exists():
-                    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as there:
+                    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as there:
                         there.backup(memory)
                 yield ResultIndex(memory)
             return
@@ -215,12 +215,9 @@ def opened(directory: Path, *, check_mode: bool = False) -> Iterator[ResultIndex
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise QsmrError(f"Another results.yml is at work in {directory}: wait until it is done") from None
-            connection = sqlite3.connect(path)
-            try:
+            with closing(sqlite3.connect(path)) as connection:
                 yield ResultIndex(connection)
                 connection.commit()
-            finally:
-                connection.close()
     except sqlite3.DatabaseError as error:
         raise QsmrError(f"{path}: {error}; remove it and run again, it is made anew") from None
     except OSError as error:
