@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible.constants as C
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.executor.task_executor import TaskExecutor
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
@@ -56,6 +57,12 @@ class ActionModule(ActionBase):
             progress.end()
         return {"changed": False, "hosts": hosts, "mode": mode}
 
+    def _start(self, name: str, variables: dict[str, Any]) -> Start:
+        try:
+            return Session(self, name, variables).start()
+        except AnsibleError as error:
+            raise QsmrError(str(error)) from error
+
     def _push(
         self, given: Mapping[str, Any], progress: PushProgress, variables: dict[str, Any]
     ) -> tuple[dict[str, Any], str]:
@@ -64,7 +71,7 @@ class ActionModule(ActionBase):
             for name, probe in given["probes"].items()
         }
         jobs = {
-            name: Job(made.blobs, given["staging"], Session(self, name, variables).start)
+            name: Job(made.blobs, given["staging"], functools.partial(self._start, name, variables))
             for name, made in plans.items()
             if made.blobs and not made.fault
         }
@@ -123,7 +130,6 @@ class Session:
         kind = templar.template(own.get("ansible_connection") or action._task.connection)
         connection = executor._connection = executor._get_connection(own, templar, kind)
         executor._set_connection_options(own, templar)
-        self._name = name
         self._connection = connection
         self._context = context
         python = str(templar.template(own.get("ansible_python_interpreter", "auto")))
@@ -138,7 +144,7 @@ class Session:
         if become:
             if getattr(become, "require_tty", False):
                 raise QsmrError(
-                    f"{self._name}: blobs cannot be sent with ansible_become_method {become.name}: "
+                    f"an image cannot be sent with ansible_become_method {become.name}: "
                     "use sudo, or give qsmr_host_dir to the SSH user"
                 )
             command = become.build_become_command(command, connection._shell)
@@ -149,7 +155,7 @@ class Session:
         if connection.transport == "local":
             return Start(shell, **words)
         if connection.transport != "ssh":
-            raise QsmrError(f"{self._name}: ansible_connection is {connection.transport}: an image is sent by ssh only")
+            raise QsmrError(f"an image cannot be sent with ansible_connection {connection.transport}: use ssh")
         address = connection.get_option("host") or self._context.remote_addr
         argv = connection._build_command(connection.get_option("ssh_executable"), "ssh", address, shlex.join(shell))
         keywords = connection._init_shm()

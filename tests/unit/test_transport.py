@@ -207,6 +207,18 @@ def test_a_command_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert outcome.fault.endswith("ssh: connect to host x port 22: Connection refused")
 
 
+def test_a_host_that_cannot_be_started_fails_alone(tmp_path: Path) -> None:
+    def start() -> Start:
+        raise QsmrError("an image cannot be sent with ansible_connection docker: use ssh")
+
+    lab = Lab(tmp_path)
+    one = blob(tmp_path, CHUNK)
+    there = Job([one], str(lab.staging("host1")), lambda: lab.start("host1"))
+    outcomes = distribute({"host1": there, "host2": Job([one], str(tmp_path), start)}, relay=False)
+    assert not outcomes["host1"].fault
+    assert outcomes["host2"].fault == "an image cannot be sent with ansible_connection docker: use ssh"
+
+
 def test_bandwidth_is_kept_to(tmp_path: Path) -> None:
     lab = Lab(tmp_path, 2)
     began = time.monotonic()

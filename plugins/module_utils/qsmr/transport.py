@@ -97,7 +97,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Job:
-    """What one host is to get: blobs, into a directory there. ``start`` is called for each session."""
+    """What one host is to get: blobs, into a directory there.
+
+    ``start`` is called for each session; it raises QsmrError where there can be none.
+    """
 
     blobs: Sequence[Blob]
     staging: str
@@ -384,7 +387,10 @@ class _Push:
 
     async def _session(self, host: _Host) -> None:
         async with self._starts:
-            start = host.job.start()
+            try:
+                start = host.job.start()
+            except QsmrError as error:
+                raise _Lost(str(error), is_final=True) from None
             process = await asyncio.create_subprocess_exec(
                 *start.command, stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, limit=LINE_LIMIT, **start.keywords
             )
