@@ -44,6 +44,7 @@ class Fleet:
     """The test fleet: the demo's inventory under another name, network and directory."""
 
     hosts = ("host1", "host2", "host3")
+    inventory = REPOSITORY / "inventory/demo"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -71,7 +72,7 @@ class Fleet:
             artifact_dir=str(self.artifacts),
             project_dir=str(REPOSITORY),
             playbook=f"playbooks/{playbook}",
-            inventory=str(REPOSITORY / "inventory/demo"),
+            inventory=str(self.inventory),
             extravars={**self.variables, **extra},
             cmdline=cmdline or None,
             envvars={"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "COLUMNS": "120", "PATH": path, **(env or {})},
