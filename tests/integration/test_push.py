@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_bare_hosts_are_sent_compressed_layers_and_nothing_stays_in_the_way(push
     push, result = pushed
     size = (push.first / "docker_image").stat().st_size
     assert result.changed == dict.fromkeys(push.fleet.hosts, 1)
-    assert "Push of 251101-0000000002 to 3 hosts: " in result.stdout
+    assert "Push of 251101-0000000002 to 3 hosts: " in str(result.stats)
     for host in push.fleet.hosts:
         assert 0.1 * size < result.task_results(SEND)["host1"]["hosts"][host]["sent"] < 0.4 * size
         assert push.fleet.ssh(host, f"ls -A {ROOT}/incoming") == ""
@@ -150,7 +151,7 @@ def test_full_docker_disk_is_told_in_dockers_words_and_what_was_sent_is_taken_up
 
 
 def test_disk_without_room_is_named_before_anything_is_sent(push):
-    other = write_snapshot(push.directory, 7, [BASE[0], layer({"x": b"7"})])
+    other = write_snapshot(push.directory, 7, [layer({"x": random.Random(7).randbytes(2_000_000)})])
     push.fleet.ssh("host2", f"mkdir -p {ROOT}/incoming; mount -t tmpfs -o size=1m tmpfs {ROOT}/incoming")
     before = push.received("host2")
     try:
