@@ -299,8 +299,6 @@ class Agent:
                 await self._take(frame["n"], payload, None)
             elif kind == "dial":
                 self._spawn(self._dial(frame["peer"], frame["address"], frame["port"]))
-            elif kind == "ban":
-                self._ban(frame["peer"])
             elif kind == "end":
                 self._ended.set()
 
@@ -441,9 +439,11 @@ class Agent:
         except LOST:
             channel.close()
             return
-        if peer.index in self._peers or peer.index in self._banned:
+        if peer.index in self._banned:
             channel.close()
             return
+        if peer.index in self._peers:  # it was lost and is back, before that was noticed here
+            self._peers[peer.index].channel.close()
         self._peers[peer.index] = peer
         self._control.send("link", peer=peer.index, up=True)
         uploads = asyncio.ensure_future(self._upload(peer))
@@ -456,10 +456,11 @@ class Agent:
         finally:
             uploads.cancel()
             channel.close()
-            del self._peers[peer.index]
             for n in peer.asked:
                 self._asked.pop(n, None)
-            self._control.send("link", peer=peer.index, up=False)
+            if self._peers.get(peer.index) is peer:
+                del self._peers[peer.index]
+                self._control.send("link", peer=peer.index, up=False)
             self._ask()
 
     async def _heed(self, peer: Peer, frame: dict[str, Any], payload: bytes) -> None:
@@ -470,7 +471,7 @@ class Agent:
         elif kind == "get":
             peer.requests.put_nowait(n)
         elif kind == "chunk":
-            peer.asked.discard(n)
+            peer.asked.remove(n)
             self._pace.arrived()
             self._spawn(self._take(n, payload, peer))
             self._ask()

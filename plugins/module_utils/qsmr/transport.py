@@ -409,6 +409,7 @@ class _Push:
                 raise
         host.begin(Channel(process.stdout, process.stdin))
         host.held = 0
+        self._dialled = {pair for pair in self._dialled if host.index not in pair}
         try:
             host.channel.send("start", self._credential, index=host.index, staging=host.job.staging)  # type: ignore[union-attr]
             feeding, hearing = asyncio.create_task(self._feed(host)), asyncio.create_task(self._hear(host))
