@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
     """Runs once for all hosts."""
 
     BYPASS_HOST_LOOP = True
+    _supports_check_mode = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
