@@ -16,7 +16,6 @@ description:
 author: qsmr-fleet developers
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -52,4 +51,4 @@ class CallbackModule(CallbackBase):
             self._display.display(f"\n{text.rstrip()}")
         if left.get("qsmr_exit_code"):
             # No Exception, so that it goes all the way; the run has ended and cleans up on the way.
-            sys.exit(left["qsmr_exit_code"])
+            raise SystemExit(left["qsmr_exit_code"])

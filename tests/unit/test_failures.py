@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from qsmr.failures import cluster, fisher_exact, host_of, host_shares, read_outputs, telling_line, template_of
+from qsmr.failures import chance, cluster, fisher_exact, host_of, host_shares, read_outputs, telling_line, template_of
 from qsmr.jobapi import JobApiError
 from scipy import stats
 
@@ -109,6 +109,10 @@ def test_exact_test_is_fishers(table):
     bad, good, others_bad, others_good = table
     expected = stats.fisher_exact([[bad, good], [others_bad, others_good]], "greater").pvalue
     assert fisher_exact(*table) == pytest.approx(expected, rel=1e-6)
+
+
+def test_chances_are_not_told_to_be_none():
+    assert [chance(p) for p in (0.0123, 6.4e-6, 0.0)] == ["p = 0.01", "p = 6e-06", "p < 1e-15"]
 
 
 def test_few_jobs_or_equal_shares_prove_nothing():

@@ -80,6 +80,11 @@ class HostShare:
         return self.failed / self.ended if self.ended else 0.0
 
 
+def chance(p: float) -> str:
+    """A probability as text; how small it is beyond 1e-15 is a matter of rounding."""
+    return f"p = {p:.1g}" if p >= 1e-15 else "p < 1e-15"
+
+
 def telling_line(output: str | None) -> str:
     """The line that says why: the last that looks like an error, else the last of stderr, else the last at all.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import page, reportfigures
 from .errors import QsmrError
-from .failures import Cause, HostShare, host_of, host_shares
+from .failures import Cause, HostShare, chance, host_of, host_shares
 from .jobapi import JobApi
 from .level2set import open_results, product_files
 from .screen import duration
@@ -256,6 +256,7 @@ def write_report(
         made_of="-".join(made_of),
         attention=list(picture.get("attention", [])),
         analysed=len(failed),
+        chance=chance,
         **values,
     )
     page.write(path, html, figures)
@@ -399,7 +400,15 @@ def _by_host(
             says = healthy if host["state"] == "answers" else str(host["state"])
         release = ", ".join(host["running"]) or str(host["release"] or "–") if host else "–"
         percent = 100 * share.share if share else None
-        cells = [name, release, says, *counts.values(), percent, share.p if share and share.failed else None, median]
+        cells = [
+            name,
+            release,
+            says,
+            *counts.values(),
+            percent,
+            max(share.p, 1e-15) if share and share.failed else None,
+            median,
+        ]
         rows.append(Row(name, counts, cells))
     return rows, shares
 
@@ -452,7 +461,7 @@ TEMPLATE = """\
 {% for share in bad_hosts %}
 <p class="note bad"><strong>{{ share.host }} stands out:</strong> {{ share.failed | number }} of the
 {{ share.ended | number }} jobs that ended there failed ({{ "%.1f" | format(100 * share.share) }} %), more than on the
-others (Fisher's exact test, one-sided: <span class="together">p = {{ "%.1g" | format(share.p) }}</span>).</p>
+others (Fisher's exact test, one-sided: <span class="together">{{ chance(share.p) }}</span>).</p>
 {% endfor %}
 {% if hosts %}
 {{ shown(["hosts", "workers"]) }}

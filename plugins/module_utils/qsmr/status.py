@@ -392,7 +392,7 @@ def attention(picture: Mapping[str, Any]) -> Iterator[str]:
         if share["bad"]:
             yield (
                 f"{share['host']} fails more than the others: {share['failed']} of the {share['ended']} jobs"
-                f" that ended there lately (Fisher's exact test: p = {share['p']:.1g}); look at what they say"
+                f" that ended there lately (Fisher's exact test: {failures.chance(share['p'])}); look at what they say"
             )
     if picture["level2"]["error"]:
         yield f"The Odin API does not answer ({picture['level2']['error']}): workers can neither read nor deliver"
