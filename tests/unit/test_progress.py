@@ -70,7 +70,7 @@ PUSHING = {
     "hosts": 3,
     "complete": 1,
     "failed": 0,
-    "slowest": ["host2", 12],
+    "shares": {"host1": 100, "host2": 12, "host3": 17},
     "rate": 15_200_000,
     "eta_seconds": 5.4,
 }
@@ -80,7 +80,10 @@ PUSHING = {
     ("changes", "says"),
     [
         ({}, "demo: 63 of 145 MB (43 %), 15.2 MB/s, 0:05 left, 1 of 3 hosts complete, last host2: 12 %"),
-        ({"failed": 1, "slowest": None, "rate": None}, "demo: 63 of 145 MB (43 %), 1 of 3 hosts complete, 1 failed"),
+        (
+            {"failed": 1, "shares": {"host1": 100}, "rate": None},
+            "demo: 63 of 145 MB (43 %), 1 of 3 hosts complete, 1 failed",
+        ),
         ({"phase": "packing"}, "demo: packing what the hosts lack"),
     ],
 )
@@ -94,10 +97,10 @@ def test_a_push_tells_its_rate_without_what_was_there_before(tmp_path, monkeypat
     path = tmp_path / "demo" / "push.json"
     push = PushProgress(path, "demo")
     assert json.loads(path.read_text())["phase"] == "packing"
-    push.follow(Report(1000, 500, 500, 0, hosts=2, complete=0, failed=0, slowest=("host1", 50)))
+    push.follow(Report(1000, 500, 500, 0, hosts=2, complete=0, failed=0, shares={"host1": 50}))
     now += 2
-    push.follow(Report(1000, 700, 500, 200, hosts=2, complete=0, failed=0, slowest=("host1", 60)))
-    assert json.loads(path.read_text()) | {"rate": 100, "eta_seconds": 3.0, "slowest": ["host1", 60]} == json.loads(
+    push.follow(Report(1000, 700, 500, 200, hosts=2, complete=0, failed=0, shares={"host1": 60}))
+    assert json.loads(path.read_text()) | {"rate": 100, "eta_seconds": 3.0, "shares": {"host1": 60}} == json.loads(
         path.read_text()
     )
     push.end()

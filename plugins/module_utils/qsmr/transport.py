@@ -133,7 +133,7 @@ class Outcome:
 class Report:
     """How far a push is: bytes at the hosts and bytes sent from here, hosts that have everything.
 
-    ``slowest`` is the host that lacks most, and how much of its bytes it has, in percent.
+    ``shares`` is how much of its bytes each host has, in percent.
     """
 
     total: int
@@ -143,7 +143,7 @@ class Report:
     hosts: int
     complete: int
     failed: int
-    slowest: tuple[str, int] | None
+    shares: Mapping[str, int]
 
 
 def uses_relay(mode: str, hosts: int) -> bool:
@@ -352,9 +352,6 @@ class _Push:
 
     def _tell(self) -> None:
         hosts = self._hosts
-        shares = [
-            (100 * host.bytes_in(host.held) // max(host.job.size, 1), host.name) for host in hosts if not host.is_over
-        ]
         self._report(
             Report(
                 total=sum(host.job.size for host in hosts),
@@ -364,7 +361,7 @@ class _Push:
                 hosts=len(hosts),
                 complete=sum(host.is_over and not host.outcome.fault for host in hosts),
                 failed=sum(bool(host.is_over and host.outcome.fault) for host in hosts),
-                slowest=min(shares)[::-1] if shares else None,
+                shares={host.name: 100 * host.bytes_in(host.held) // max(host.job.size, 1) for host in hosts},
             )
         )
 
