@@ -15,6 +15,7 @@ from qsmr.hostlayers import write_archive
 
 ROOT = "/opt/qsmr/demo"
 SEND = "Missing layers are sent"
+TOLD = "What was sent is told at the end"
 ROOM = "All that was missing is sent"
 PUSH = "Image of the snapshot is on the host"
 BASE = [layer(files(1, size=1_000_000)), layer(files(2, size=500_000))]
@@ -83,7 +84,8 @@ def test_bare_hosts_are_sent_compressed_layers_and_nothing_stays_in_the_way(push
     push, result = pushed
     size = (push.first / "docker_image").stat().st_size
     assert result.changed == dict.fromkeys(push.fleet.hosts, 1)
-    assert "Push of 251101-0000000002 to 3 hosts: " in str(result.stats)
+    [told] = result.task_results(TOLD)["host1"]["ansible_stats"]["data"]["qsmr_summary"]
+    assert told.startswith("Push of 251101-0000000002 to 3 hosts: ")
     for host in push.fleet.hosts:
         assert 0.1 * size < result.task_results(SEND)["host1"]["hosts"][host]["sent"] < 0.4 * size
         assert push.fleet.ssh(host, f"ls -A {ROOT}/incoming") == ""
