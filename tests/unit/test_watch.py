@@ -182,6 +182,12 @@ def test_view_has_workers_pace_and_time_left():
     assert line_of(view).endswith("left, 2 workers alive")
 
 
+def test_jobs_that_are_given_back_give_no_time_below_zero():
+    states = [{"Available": 1 + n // 9, "Finished": 60 - n // 9} for n in range(500)]
+    _ending, views = watch(Service(*states), deadline=NOW + timedelta(seconds=900))
+    assert {view["rate"] for view in views} == {None}
+
+
 def test_bar_shows_failures_and_no_rate_before_there_is_one():
     _ending, views = watch(Service({"Available": 10, "Finished": 8, "Failed": 2}), stall_timeout=3)
     assert bar_of(views[0], 200) == (

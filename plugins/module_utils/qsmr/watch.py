@@ -113,9 +113,10 @@ class Pace:
     @property
     def rate(self) -> float | None:
         (begin, first), (end, last) = self.looks[0], self.looks[-1]
-        if last - first < ENOUGH and end - begin < PACE_WINDOW:
-            return self.before or ((last - first) / (end - begin) if last > first else None)
-        return (last - first) / (end - begin) or None
+        ended = max(last - first, 0)  # jobs that were given back meanwhile count against it
+        if ended < ENOUGH and end - begin < PACE_WINDOW and self.before:
+            return self.before
+        return ended / (end - begin) if ended else None
 
 
 def parse_deadline(text: str, now: datetime) -> datetime | None:
