@@ -55,24 +55,22 @@ class LayerStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._verified: set[Path] = set()
+        # What was verified, by diff id, codec and base: once for all hosts of a push.
+        self._verified: dict[tuple[str, str, str], StoredLayer] = {}
 
     def find(self, diff_id: str, codec: str, base: str = "") -> StoredLayer | None:
         """A layer that is here, and whole: one that is damaged is removed, to be made again."""
+        if (diff_id, codec, base) in self._verified:
+            return self._verified[diff_id, codec, base]
         for path in sorted(self.directory.glob(f"{_hex(diff_id)}.*.{codec}")):
             with contextlib.suppress(ValueError):
                 found = StoredLayer.from_path(path)
-                if found.base == base and self._is_whole(found):
-                    return found
+                if found.base != base:
+                    continue
+                if file_sha256(path) == found.sha256:
+                    return self._verified.setdefault((diff_id, codec, base), found)
+                path.unlink()
         return None
-
-    def _is_whole(self, layer: StoredLayer) -> bool:
-        if layer.path not in self._verified:
-            if file_sha256(layer.path) != layer.sha256:
-                layer.path.unlink()
-                return False
-            self._verified.add(layer.path)
-        return True
 
     def add(self, image_file: Path, image: ImageArchive, index: int, codec: str, level: int) -> StoredLayer:
         """Compress a layer of an image archive, and find out on the way whether it is what the image says it is."""
@@ -86,13 +84,14 @@ class LayerStore:
                 f"{image_file} is damaged: its layer {index + 1} of {len(image.layers)} is not the one that its "
                 "image is made of: build the snapshot again"
             )
-        return stored
+        return self._verified.setdefault((diff_id, codec, ""), stored)
 
     def add_delta(self, layer: Iterable[bytes], new: StoredLayer, base: str, old: bytes, level: int) -> StoredLayer:
         """Compress ``layer``, which is here as ``new`` already, against another one: ``old``, with diff id ``base``."""
         measured = _Measured(layer)
         delta = compressed(measured, ZSTD, level, size=new.size, prefix=old)
-        return self._write(measured, new.diff_id, base, ZSTD, delta)
+        stored = self._write(measured, new.diff_id, base, ZSTD, delta)
+        return self._verified.setdefault((new.diff_id, ZSTD, base), stored)
 
     def _write(self, layer: _Measured, diff_id: str, base: str, codec: str, content: Iterable[bytes]) -> StoredLayer:
         digest = hashlib.sha256()
@@ -113,7 +112,6 @@ class LayerStore:
             if isinstance(error, OSError):
                 raise QsmrError(f"{self.directory} cannot be written to: {error.strerror}") from None
             raise
-        self._verified.add(path)
         return StoredLayer.from_path(path)
 
     def put(self, content: bytes) -> Path:
