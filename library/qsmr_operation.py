@@ -48,9 +48,10 @@ options:
     elements: str
     default: []
   answers:
-    description: Name of the variable that the hosts' answers are registered under.
-    type: str
-    default: ""
+    description: Names of the variables that a host's answer may be registered under. The first that it has counts.
+    type: list
+    elements: str
+    default: []
   config_file:
     description: KEY=VALUE file with the five settings of the former scripts.
     type: path

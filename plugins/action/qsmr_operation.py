@@ -35,7 +35,7 @@ OPTIONS = {
     "break_lock": {"type": "bool", "default": False},
     "begun": {"type": "dict", "default": {}},
     "hosts": {"type": "list", "elements": "str", "default": []},
-    "answers": {"type": "str", "default": ""},
+    "answers": {"type": "list", "elements": "str", "default": []},
     "config_file": {"type": "path"},
     "config": {"type": "dict", "default": {}, "no_log": True},
 }
@@ -92,8 +92,8 @@ class ActionModule(ActionBase):
         return {"ansible_stats": stats}
 
     def _answer(self, host: str) -> Answer:
-        raw: Mapping[str, Any] | None = self.vars["hostvars"][host].get(self.given["answers"])
-        return Answer.of(raw, "differences")
+        known: Mapping[str, Any] = self.vars["hostvars"][host]
+        return Answer.of(next((known[name] for name in self.given["answers"] if name in known), None), "differences")
 
     def _free(self, workers: list[str]) -> int:
         """Make the jobs available that workers hold which are no more. What was asked for does not depend on it."""
