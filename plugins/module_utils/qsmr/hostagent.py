@@ -19,7 +19,6 @@ import os
 import random
 import ssl
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -308,11 +307,12 @@ class Agent:
         await self._in_thread(_make_directory, self._staging)
         address, port = "", 0
         if credential:
-            self._tls = await self._in_thread(_tls_contexts, credential, self._staging)
+            self._tls = await self._in_thread(_tls_contexts, credential)
             address = _own_address()
+        if self._tls and address:
             with contextlib.suppress(OSError):
                 server = await asyncio.start_server(
-                    self._accept, address or None, 0, ssl=self._tls[0], ssl_handshake_timeout=5, limit=LINE_LIMIT
+                    self._accept, address, 0, ssl=self._tls[0], ssl_handshake_timeout=5, limit=LINE_LIMIT
                 )
                 port = server.sockets[0].getsockname()[1]
         self._control.send("ready", address=address, port=port)
@@ -531,11 +531,11 @@ def _own_address() -> str:
     return ""
 
 
-def _tls_contexts(credential: bytes, staging: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Both ends show the certificate of this push, and take no other: its key comes by SSH and is in no named file."""
+def _tls_contexts(credential: bytes) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Both ends show the certificate of this push, and take no other: its key comes by SSH and is in memory only."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    with tempfile.TemporaryFile(dir=staging) as file:
+    with os.fdopen(os.memfd_create("qsmr-push"), "w+b") as file:
         file.write(credential)
         file.flush()
         for context in (server, client):
