@@ -131,7 +131,7 @@ lock:
   description: The lock as the module M(qsmr_lock) takes it.
   returned: after V(lock)
   type: dict
-skipped:
+left_out:
   description: The faults of hosts that are left out.
   returned: after V(check)
   type: dict

@@ -96,7 +96,7 @@ class ActionModule(ActionBase):
             raise QsmrError("\n".join(["Nothing was changed, because no host is fit:", *fault_table(faults)]))
         work = [host for host, data in fit.items() if data["differences"]]
         push = [host for host in work if not fit[host]["has_image"]]
-        found = {"skipped": faults, "work": work, "fit": list(fit)}
+        found = {"left_out": faults, "work": work, "fit": list(fit)}
         answer = {**found, "ansible_facts": {"preflight_fit": list(fit) if work else [], "preflight_push": push}}
         for host in work:
             display.display(f"{host}: {'; '.join(fit[host]['differences'])}")
@@ -149,7 +149,7 @@ class ActionModule(ActionBase):
             canary_jobs=require(given["canary_jobs"], "qsmr_canary_jobs"),
             canary_deadline=require(given["canary_deadline"], "qsmr_canary_deadline"),
             check_mode=check_mode,
-            skipped={host: list(faults) for host, faults in given["plan"]["skipped"].items()},
+            skipped={host: list(faults) for host, faults in given["plan"]["left_out"].items()},
         )
         plan(found, locks, resumed, given["batches"], rollout)
         if not check_mode:
