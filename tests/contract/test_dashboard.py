@@ -136,6 +136,18 @@ def test_page_says_when_the_service_is_away_and_comes_back(service):
         page.wait_for_selector("#trouble", state="hidden", timeout=15000)
 
 
+def test_page_bears_what_clients_of_other_services_put(service):
+    """Any status text, or none, and jobs without times (REST contract v4, sections 6 and 7)."""
+    jobs = [{"Id": f"1:{n}", "Status": status, "IsClaimed": True} for n, status in enumerate([None, "Finished", "<i>"])]
+    with browser_page() as page:
+        page.route("**/rest_api/v4/demo/jobs?*", lambda route: route.fulfill(json={"Jobs": jobs}))
+        page.goto(f"{service.url}/#/demo")
+        page.wait_for_selector("caption:text-is('Jobs 1 to 3')")
+        states = page.locator("h2:text-is('Jobs') ~ div tbody td:nth-child(2)").all_inner_texts()
+        assert states == ["unknown", "finished", "<i>"]
+        page.wait_for_selector("text=nobody")
+
+
 def test_page_fits_a_phone(service):
     with browser_page(375, "dark") as page:
         for place in ("", "#/demo", "#/demo/job/1:007"):

@@ -8,7 +8,6 @@ const RECENT_MINUTES = 15; // workers and rate are told of so many minutes
 const RECENT_MOST = 2000;
 const PAGE = 50;           // jobs on a page
 const DEEPEST = 5000;      // lists without an order are not read further
-const STATES = ['available', 'claimed', 'started', 'finished', 'failed'];
 const TIMED = {claimed: 'Claimed', finished: 'Finished', failed: 'Failed'};
 const BOILERPLATE = /^(Starting execution|Job process exited with code -?\d+)$/;
 
@@ -54,6 +53,8 @@ const share = (part, whole) => (whole ? `${Math.floor(100 * part / whole)} %` : 
 const time = text => (text ? text.replace('T', ' ') : '–');
 // A target's token in a URL's query is a permission to write: no query is shown.
 const harmless = text => text.replace(/(\w+:\/\/[^\s?]*\?)\S+/g, '$1…');
+// Clients may put any text, and none.
+const stateOf = job => String(job.Status ?? 'unknown').toLowerCase();
 const projectLink = (name, ...more) => `#/${[name, ...more].map(segment).join('/')}`;
 const jobLink = (name, id) => element('a', {href: projectLink(name, 'job', id)}, id);
 
@@ -305,10 +306,10 @@ function jobList(name) {
     const first = (pages.length - 1) * PAGE;
     rows.show([shown, first], () => (shown.length ? table(`Jobs ${number(first + 1)} to ${number(first + shown.length)}`, [
       ['job', job => jobLink(name, job.Id)],
-      ['state', job => element('span', {class: `state-${job.Status.toLowerCase()}`}, job.IsClaimed || job.Status === 'AVAILABLE' ? job.Status.toLowerCase() : `${job.Status.toLowerCase()}, given back`)],
+      ['state', job => element('span', {class: `state-${stateOf(job)}`}, job.IsClaimed || stateOf(job) === 'available' ? stateOf(job) : `${stateOf(job)}, given back`)],
       ['worker', job => job.Worker],
       ['claimed (UTC)', job => time(job.Claimed)],
-      ['ended (UTC)', job => time(job.Failed && job.Status === 'FAILED' ? job.Failed : job.Finished)],
+      ['ended (UTC)', job => time(stateOf(job) === 'failed' ? job.Failed : job.Finished)],
       ['time / s', job => (job.ProcessingTime ? job.ProcessingTime.toFixed(1) : '–'), true],
     ], shown) : element('p', {}, 'There are no such jobs.')));
   }
@@ -338,7 +339,7 @@ function job(name, id) {
   return {title: `Job ${id}`, trail: name, shows: [state, element('h2', {}, 'Output'), output], work: [[SECONDS, async () => {
     const [status, claim, said] = await Promise.all(['status', 'claim', 'output'].map(what => get(`${jobPath(name, id)}/${what}`)));
     state.show([status.Status, claim], () => facts([
-      ['State', String(status.Status).toLowerCase()], ['Worker', claim.ClaimedByWorker || '–'], ['Claimed (UTC)', time(claim.ClaimedAtTime)]]));
+      ['State', stateOf(status)], ['Worker', claim.ClaimedByWorker || '–'], ['Claimed (UTC)', time(claim.ClaimedAtTime)]]));
     output.show(said.Output, text => (text ? element('pre', {}, harmless(text)) : element('p', {}, 'It has printed nothing yet.')));
   }]]};
 }
