@@ -177,7 +177,8 @@ def test_damaged_archive_is_named_and_reaches_no_host(push):
 
 def test_containerd_store_gets_the_image_whole_but_is_sent_only_what_changed(push):
     def restart(command: str) -> None:
-        push.fleet.ssh("host3", f"{command}; pkill -x dockerd; sleep 1; until docker info; do sleep 0.2; done")
+        wait = "timeout 60 sh -c 'until docker info; do sleep 0.2; done'"
+        push.fleet.ssh("host3", f"{command}; pkill -x dockerd; sleep 1; {wait}")
 
     setting = json.dumps({"features": {"containerd-snapshotter": True}})
     restart(f"mkdir -p /etc/docker; echo '{setting}' > /etc/docker/daemon.json")
