@@ -79,8 +79,12 @@ def project(lab: Lab) -> Lab:
 
 
 def test_screen_tells_the_truth_and_no_host_can_break_it(project):
-    run = project.status("-v")
+    run = project.status("-v", qsmr_report=True)
     assert run.returncode == 0, run.stdout + run.stderr
+    report = project.directory / "state/demo/results/report.html"
+    assert f"Report: {report}" in run.stdout
+    assert "2 jobs: ValueError: no spectra in scan &lt;n&gt;" in report.read_text()
+    assert "down is unreachable: " in report.read_text()
     assert "6 of 12 jobs done, 50 %" in run.stdout
     assert run.stdout.count("Project demo at") == 1
     assert "\\n" not in run.stdout.partition("Project demo at")[2].partition("TASK [")[0]
@@ -89,7 +93,7 @@ def test_screen_tells_the_truth_and_no_host_can_break_it(project):
     assert "down is unreachable: " in run.stdout
     assert "The Odin API does not answer" in run.stdout
     for secret in (SECRET, project.service.password):
-        assert secret not in run.stdout + run.stderr
+        assert secret not in run.stdout + run.stderr + report.read_text()
 
 
 def test_json_file_is_written_once_and_only_when_something_changed(project, tmp_path):
