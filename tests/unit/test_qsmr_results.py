@@ -32,7 +32,12 @@ def run(service, tmp_path, monkeypatch, capsys):
     }
 
     def module(**parameters):
-        arguments = {"config_file": "", "config": vault, "directory": str(tmp_path / USERNAME), "snapshot_dir": str(tmp_path)} | parameters
+        arguments = {
+            "config_file": "",
+            "config": vault,
+            "directory": str(tmp_path / USERNAME),
+            "snapshot_dir": str(tmp_path),
+        } | parameters
         with patch_module_args(arguments), pytest.raises(SystemExit):
             qsmr_results.main()
         said = json.loads(capsys.readouterr().out)
