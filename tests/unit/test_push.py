@@ -332,6 +332,17 @@ def test_room_is_reckoned_with_what_is_there_already(target, first):
     assert "below /in, 0.0 kB are free, 0.0 kB of them may be used (qsmr_push_disk_share)" in fault
 
 
+@pytest.mark.parametrize(("layers", "store"), [(0, "overlay2"), (2, "overlay2"), (2, "containerd")])
+def test_docker_needs_room_for_what_it_loads_twice(target, first, layers, store):
+    sizes = [found["size"] for found in json.loads((first / "snapshot.json").read_text())["image"]["layers"]]
+    loaded = sum(sizes if store == "containerd" else sizes[layers:])
+    room = {"staging": {"path": "/in", "free": 10**9}, "docker": {"path": "/d", "free": 2 * loaded}, "one_disk": False}
+    probe = {**target.image(first).probe(), "layers": layers, "store": store, "room": room}
+    assert plan(first, probe, 1.0).fault == ""
+    room["docker"]["free"] -= 1
+    assert "below /d, " in plan(first, probe, 1.0).fault
+
+
 def test_partial_files_count_as_room_that_is_taken(target, first):
     made = target.send(first)
     need = made.size
