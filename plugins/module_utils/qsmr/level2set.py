@@ -30,6 +30,7 @@ CONVENTIONS = "CF-1.11"
 LAYOUT = 1
 SLAB = 256
 LEVELS_IN_CHUNK = 32
+CHUNK_CACHE = 2**20  # bytes
 SCAN, LEVEL, KERNEL_LEVEL = "scan", "level", "kernel_level"
 # Names of the CF standard name table, for the species that the frequency modes see.
 STANDARD_NAMES = {
@@ -163,6 +164,9 @@ class ProductFile:
             with contextlib.closing(netCDF4.Dataset(new, "w" if self._fresh else "a")) as self._file:
                 if self._fresh:
                     _lay_out(self._file, self._product)
+                for variable in self._file.variables.values():
+                    # The library's own is 16 MiB for each variable, which would grow with the number of scans.
+                    variable.set_var_chunk_cache(CHUNK_CACHE)
                 yield self
                 self._flush()
                 now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
