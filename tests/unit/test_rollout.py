@@ -11,7 +11,8 @@ from qsmr.jobapi import JobApiError
 from qsmr.rollout import Rollout, batches, canary_fault, clock_faults, fault_table, host_faults, plan, require
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
-GOOD = {"differences": [], "worker_names": ["w"], "gone": []}
+GOOD = {"differences": [], "worker_names": ["w"], "gone": [], "release": "r2"}
+BACK = {**GOOD, "release": "r1"}
 SICK = {"failed": True, "msg": "long\nstory", "differences": ["release"], "check": "w1 is sick", "log": ["a", "b"]}
 UNREACHABLE = {"unreachable": True, "msg": "Failed to connect to the host via ssh: over ssh: timed out"}
 
@@ -91,7 +92,7 @@ def test_any_loss_in_a_later_stage_stops_and_takes_back_those_before(answer):
     rollout = go(begin(), {}, {"h3": answer})
     assert not rollout.open
     assert rollout.to_take_back == ["h1", "h2"]
-    rollout.taken_back({"h1": GOOD, "h2": UNREACHABLE})
+    rollout.taken_back({"h1": BACK, "h2": UNREACHABLE})
     assert [rollout.ended(host) for host in HOSTS[:2]] == ["taken back", "lost"]
     assert "h2 is lost (it could not be taken back to r1: unreachable (timed out))" in rollout.summary()
     assert rollout.ended("h4") == "not begun"
@@ -246,7 +247,7 @@ def test_canary_whose_jobs_fail_is_taken_back():
     rollout = go(begin(canary_jobs=2), {})
     rollout.judge_jobs(Jobs(["Failed"] * 3), lambda: 0.0, lambda seconds: None)
     assert (rollout.open, rollout.to_take_back) == (False, ["h1"])
-    rollout.taken_back({"h1": GOOD})
+    rollout.taken_back({"h1": BACK})
     assert rollout.ended("h1") == "reverted"
 
 
@@ -254,3 +255,12 @@ def test_canary_whose_jobs_fail_is_taken_back():
 def test_wrong_number_is_named(value):
     with pytest.raises(QsmrError, match="qsmr_x is"):
         require(value, "qsmr_x")
+
+
+def test_host_that_does_not_run_what_it_should_is_believed_in_no_case():
+    rollout = go(begin(), {"h1": BACK})
+    assert (rollout.open, rollout.ended("h1")) == (False, "failed")
+    rollout = go(begin(), {}, {"h2": {**SICK, "reverted": True}})
+    rollout.taken_back({"h1": GOOD, "h3": BACK})
+    assert [rollout.ended(host) for host in ("h1", "h3")] == ["failed", "taken back"]
+    assert "it could not be taken back to r1: it runs r2 instead of r1" in rollout.summary()

@@ -49,6 +49,13 @@ class Answer:
         said = str(raw.get("msg") or raw.get("module_stderr") or "no answer").strip()
         return cls(said.removeprefix("Task failed: "), False, data)
 
+    def of_release(self, release: str, any_will_do: bool) -> Answer:
+        """The answer, a problem if the host says that it runs another release than it should."""
+        runs = self.data.get("release")
+        if self.problem or any_will_do or runs == release:
+            return self
+        return Answer(f"it runs {runs or 'nothing'} instead of {release}", False, self.data)
+
 
 def host_faults(answers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, list[str]]:
     """What keeps each host from being used, from the answers of the module qsmr_preflight; fit hosts are left out."""
@@ -194,6 +201,7 @@ class Rollout:
 
     def _take(self, member: Member, answer: Answer) -> None:
         member.gone += answer.data.get("gone", [])
+        answer = answer.of_release(member.target, self.check_mode)
         if not answer.problem:
             member.state = SWITCHED
             member.workers = list(answer.data.get("worker_names", []))
@@ -226,6 +234,7 @@ class Rollout:
             member = self.members[host]
             answer = Answer.of(answers.get(host), "differences")
             member.gone += answer.data.get("gone", [])
+            answer = answer.of_release(member.back_to, not member.back_to)
             if not answer.problem:
                 member.state = TAKEN_BACK if member.state == SWITCHED else REVERTED
             else:
