@@ -462,7 +462,7 @@ def main() -> int:
     try:
         for playbook in ("demo_fleet.yml", "services.yml", "snapshot.yml"):
             lab.ok(playbook)
-        [first] = DIRECTORY.glob("qsmr_snapshot_demo_[0-8]*")
+        first = max(DIRECTORY.glob("qsmr_snapshot_demo_[0-8]*"), key=lambda path: path.stat().st_mtime)
         lab.jobs = sum((lab.api().project(PROJECT) or {}).get("JobStates", {}).values())
         cases = Cases(lab, first)
         cases.settle()
