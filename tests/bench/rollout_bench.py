@@ -258,7 +258,9 @@ def main() -> None:
     parser.add_argument("--part", choices=["all", "worker", "fleet"], default="all", help="what to measure")
     given = parser.parse_args()
     sizes = sorted(int(size) for size in given.hosts.split(","))
-    result: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "python": platform.python_version()}}
+    result: dict[str, Any] = {
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
+    }
     table = Table("what", "measured", "target")
     if given.part != "fleet":
         worker_found = result["worker"] = measure_worker()
