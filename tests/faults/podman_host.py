@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import yaml
 from container_fleet import REPOSITORY, Fleet
 from worker_snapshots import PROJECT, make_snapshot
 
-NAME, HOST = "qsmr-podman", "host1"
+NAME, NET, HOST = "qsmr-podman", "10.85.0", "host1"
 
 
 class PodmanFleet(Fleet):
@@ -22,7 +25,7 @@ class PodmanFleet(Fleet):
 
     @property
     def variables(self):
-        return {"demo_name": NAME, "demo_net": "10.85.0", "demo_dir": str(self.directory)}
+        return {"demo_name": NAME, "demo_net": NET, "demo_dir": str(self.directory)}
 
     def container(self, host: str) -> str:
         return f"{NAME}-{host}"
@@ -44,8 +47,19 @@ def podman(tmp_path_factory):
         shutil.rmtree(fleet.directory, ignore_errors=True)
 
 
-def test_workers_run_on_podman_and_go_without_a_trace(podman, tmp_path):
-    settings = {"qsmr_project": PROJECT, "qsmr_drain_timeout": 5}
+@pytest.fixture
+def odin(podman, tmp_path):
+    """Something that answers where the host looks for the Odin API."""
+    (tmp_path / "empty").mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "empty"))
+    with ThreadingHTTPServer((f"{NET}.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{NET}.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_workers_run_on_podman_and_go_without_a_trace(podman, odin, tmp_path):
+    settings = {"qsmr_project": PROJECT, "qsmr_drain_timeout": 5, "qsmr_config": {"ODIN_API_ROOT": odin}}
     snapshots = [make_snapshot(tmp_path, number) for number in (1, 2)]
     for snapshot in snapshots:
         podman.ok("workers.yml", qsmr_snapshot=str(snapshot), **settings)
