@@ -12,7 +12,7 @@ from pathlib import Path
 
 IMAGE = "qsmr-fleet/host-debian13"
 NAME = "qsmr-bench"
-NET = "10.86.0"
+NET = "10.151.7"
 BURST = "128kb"
 
 
