@@ -20,6 +20,7 @@ import platform
 import random
 import shlex
 import shutil
+import signal
 import statistics
 import sys
 import tarfile
@@ -309,6 +310,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["images", "fan-out"])
     given = parser.parse_args()
     DIRECTORY.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the hosts are removed
     results: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.platform(), "repeats": given.repeats}
     targets: list[Target] = []
     if given.only != "fan-out":
