@@ -123,7 +123,9 @@ def environment(rollout: Rollout, host: str) -> list[str]:
 def differences(result, host: str) -> list[str]:
     """What the worker task found to do on a host when it came to it first."""
     data = (event.get("event_data", {}) for event in result.events)
-    return next(d["res"]["differences"] for d in data if d.get("task") == WORKER and d["host"] == host and "res" in d)
+    return next(
+        d["res"]["differences"] for d in data if d.get("task") == WORKER and d.get("host") == host and "res" in d
+    )
 
 
 def summary(result) -> str:
