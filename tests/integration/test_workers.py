@@ -299,7 +299,7 @@ def test_every_fault_of_every_host_is_named_at_once(rollout):
 def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come_again(rollout):
     other = make_snapshot(rollout.directory, 6)
     before = {host: rollout.running(host) for host in rollout.fleet.hosts}
-    rollout.fleet.ssh("host2", "mount -t tmpfs -o size=1m tmpfs /var/lib/docker/tmp")
+    rollout.fleet.ssh("host2", "mount -t tmpfs -o size=4k tmpfs /var/lib/docker/tmp")
     try:
         result = rollout.play(other)
     finally:
