@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report pictures lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report pictures lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -41,6 +41,9 @@ test-integration: setup .venv/system.done ## Run the playbooks on a container fl
 
 bench-rollout: setup .venv/dev.done ## Measure rollouts and one worker (ARGS='--hosts 2,8' for fewer hosts, '--part worker' for no fleet)
 	@$(BIN)/python tests/bench/rollout_bench.py $(ARGS)
+
+test-push: setup .venv/system.done ## Cut pushes at every place and go on, and push through a registry
+	@$(PYTEST) tests/faults/push_cuts.py tests/faults/registry_push.py
 
 test-podman: setup .venv/system.done ## Run workers on a host that has Podman in Docker's place
 	@$(PYTEST) tests/faults/podman_host.py
