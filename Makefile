@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report pictures lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report pictures lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -26,9 +26,9 @@ dashboard: .venv/run.done ## Show a job service in the browser (SERVICE=<its roo
 demo-clean: .venv/run.done ## Remove everything that the demo made: hosts, services, images, files
 	@$(BIN)/ansible-playbook playbooks/demo_clean.yml
 
-test: lint setup .venv/system.done ## Run the linters and every test
+test: lint setup .venv/system.done ## Run the linters and the tests; test-fleet, test-push, test-rollout, test-podman and chaos-jobs take longer
 	@$(PYTEST) --numprocesses auto --maxprocesses 4 --ignore tests/integration tests
-	@$(PYTEST) tests/integration
+	@$(PYTEST) -m "not slow" tests/integration
 
 test-unit: .venv/system.done ## Run the tests that need no service and no Docker
 	@$(PYTEST) tests/unit
@@ -41,6 +41,9 @@ test-integration: setup .venv/system.done ## Run the playbooks on a container fl
 
 bench-rollout: setup .venv/dev.done ## Measure rollouts and one worker (ARGS='--hosts 2,8' for fewer hosts, '--part worker' for no fleet)
 	@$(BIN)/python tests/bench/rollout_bench.py $(ARGS)
+
+test-fleet: setup .venv/system.done ## Run the slower tests of the fleet: losses, locks, rollbacks, day-to-day playbooks
+	@$(PYTEST) -m slow tests/integration
 
 test-push: setup .venv/system.done ## Cut pushes at every place and go on, and push through a registry
 	@$(PYTEST) tests/faults/push_cuts.py tests/faults/registry_push.py

@@ -16,6 +16,8 @@ HOSTS = ("host1", "host2")
 FIRST, SECOND = "opsone", "OpsTwo"  # one with a Docker name of its own
 NAMES = {FIRST: "opsone", SECOND: "opstwo-8800d3"}
 
+pytestmark = pytest.mark.slow
+
 
 class Operations:
     def __init__(self, fleet: Fleet) -> None:
@@ -171,9 +173,7 @@ def test_workers_of_a_host_that_restarts_go_on_and_stopped_ones_do_not(operation
     operations.fleet.ssh("host1", "mount -t tmpfs -o size=1m,noexec,mode=1777 tmpfs /tmp")
     assert operations.running(SECOND) == before
     assert operations.running(FIRST)["host1"] == set()
-    assert operations.ok("scale.yml", FIRST).task_results("Release that runs has as many workers as it should")[
-        "host1"
-    ]["differences"]
+    assert "host1" in operations.ok("scale.yml", FIRST).changed
     assert len(operations.running(FIRST)["host1"]) == 1
 
 

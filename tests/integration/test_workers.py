@@ -194,6 +194,7 @@ def test_scaling_keeps_the_workers_that_are_there(rollout):
     }
 
 
+@pytest.mark.slow
 def test_new_password_reaches_the_workers_and_no_screen(rollout):
     rotated = copy_snapshot(rollout.good, f"qsmr_snapshot_{PROJECT}_251102")
     secret = "rotated-5ecret"
@@ -207,7 +208,7 @@ def test_new_password_reaches_the_workers_and_no_screen(rollout):
     rollout.ok(rollout.good)
 
 
-@pytest.mark.parametrize(("number", "health", "says"), [(2, SICK, "no job service"), (8, CRASHING, "")])
+@pytest.mark.parametrize(("number", "health", "says"), [pytest.param(2, SICK, "no job service", marks=pytest.mark.slow), (8, CRASHING, "")])
 def test_bad_snapshot_stops_at_the_first_host_which_goes_back_by_itself(rollout, number, health, says):
     bad = make_snapshot(rollout.directory, number, health=health)
     before = {host: rollout.running(host) for host in ("host2", "host3")}
@@ -226,6 +227,7 @@ def test_bad_snapshot_stops_at_the_first_host_which_goes_back_by_itself(rollout,
     assert (host["ended"], end["ended"]) == ("reverted", "stopped")
 
 
+@pytest.mark.slow
 def test_unreachable_host_stops_the_roll_out_before_any_change_unless_it_may_be_left_out(rollout):
     other = make_snapshot(rollout.directory, 3)
     before = rollout.everything()
@@ -248,6 +250,7 @@ def test_unreachable_host_stops_the_roll_out_before_any_change_unless_it_may_be_
     assert rollout.ok(other, cmdline="--limit 'workers:!host3'").changed == {}
 
 
+@pytest.mark.slow
 def test_host_lost_in_its_batch_stops_the_batches_after_it(rollout):
     """Ansible alone goes on: an unreachable host counts for none of its brakes."""
     slow = make_snapshot(rollout.directory, 4, health=HEALTHY_AFTER_8_S)
@@ -296,6 +299,7 @@ def test_every_fault_of_every_host_is_named_at_once(rollout):
     assert compose_fault.startswith("host3  Docker Compose is missing")
 
 
+@pytest.mark.slow
 def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come_again(rollout):
     other = make_snapshot(rollout.directory, 6)
     before = {host: rollout.running(host) for host in rollout.fleet.hosts}
@@ -314,6 +318,7 @@ def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come
     assert pushed[1]["actions"] == [f"loaded qsmr_snapshot_{PROJECT}:{release(other)}"]
 
 
+@pytest.mark.slow
 def test_rollback_goes_back_to_the_release_before_and_pushes_nothing(rollout):
     other = make_snapshot(rollout.directory, 9)
     rollout.ok(other, qsmr_rollout_batches="100%")
@@ -329,6 +334,7 @@ def test_rollback_goes_back_to_the_release_before_and_pushes_nothing(rollout):
     assert [event["what"] for event in rollout.audit() if event["event"] == "begin"][-1] == "rollback"
 
 
+@pytest.mark.slow
 def test_lock_of_another_operator_stops_the_rollout_until_it_is_broken(rollout):
     other = make_snapshot(rollout.directory, 10)
     lock = {"id": "x", "who": "bob@lab2", "since": "2026-11-23 10:00 UTC", "what": "rollout", "expires": 4e9}
