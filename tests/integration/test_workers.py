@@ -208,7 +208,9 @@ def test_new_password_reaches_the_workers_and_no_screen(rollout):
     rollout.ok(rollout.good)
 
 
-@pytest.mark.parametrize(("number", "health", "says"), [pytest.param(2, SICK, "no job service", marks=pytest.mark.slow), (8, CRASHING, "")])
+@pytest.mark.parametrize(
+    ("number", "health", "says"), [pytest.param(2, SICK, "no job service", marks=pytest.mark.slow), (8, CRASHING, "")]
+)
 def test_bad_snapshot_stops_at_the_first_host_which_goes_back_by_itself(rollout, number, health, says):
     bad = make_snapshot(rollout.directory, number, health=health)
     before = {host: rollout.running(host) for host in ("host2", "host3")}
