@@ -118,6 +118,7 @@ def test_changed_code_costs_a_delta_or_its_layer_whatever_the_base_is_called(pus
     push.fleet.ssh("host2", "docker rmi other:1")
 
 
+@pytest.mark.slow
 def test_image_of_many_layers(push):
     push.ok(write_snapshot(push.directory, 4, [layer({f"f{n}": b"%d" % n}) for n in range(120)]), "host1")
 
@@ -175,6 +176,7 @@ def test_damaged_archive_is_named_and_reaches_no_host(push):
     assert name(other) not in push.images("host2")
 
 
+@pytest.mark.slow
 def test_containerd_store_gets_the_image_whole_but_is_sent_only_what_changed(push):
     def restart(command: str) -> None:
         wait = "timeout 60 sh -c 'until docker info; do sleep 0.2; done'"

@@ -180,6 +180,7 @@ def test_image_under_another_name_is_named_and_not_sent(rollout):
     assert result.task_results(WORKER) == {}
 
 
+@pytest.mark.slow
 def test_scaling_keeps_the_workers_that_are_there(rollout):
     hosts = {"cmdline": "--limit host1,host2", "qsmr_rollout_batches": ["100%"]}
     before = {host: rollout.running(host)[0][0] for host in ("host1", "host2")}
