@@ -18,14 +18,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  host_dir:
-    description: Directory on the host that holds C(<project>/releases).
-    type: path
-    required: true
   lock:
     description: The lock, with C(id), C(who), C(since), C(what) and C(expires) in seconds since 1970.
     type: dict
@@ -44,6 +36,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing that lasts.
+extends_documentation_fragment: qsmr.host
 author: qsmr-fleet developers
 """
 

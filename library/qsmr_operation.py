@@ -18,10 +18,6 @@ options:
     type: str
     required: true
     choices: [begin, end]
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
   state_dir:
     description: Where the lock and the audit of each project are kept.
     type: path
@@ -52,13 +48,6 @@ options:
     type: list
     elements: str
     default: []
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
 attributes:
   action:
     support: full
@@ -72,6 +61,7 @@ attributes:
   idempotent:
     support: N/A
     description: Frames what others do.
+extends_documentation_fragment: qsmr
 author: qsmr-fleet developers
 """
 

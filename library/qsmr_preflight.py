@@ -13,18 +13,6 @@ description:
   - Where something differs, it looks at all that a change needs as well - Docker, Compose, directory, architecture,
     room, the services and their account as seen from this host, and the clock.
 options:
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  compose_project:
-    description: Name of the Compose project that the workers belong to.
-    type: str
-    required: true
-  host_dir:
-    description: Directory on the host that holds C(<project>/releases).
-    type: path
-    required: true
   directory:
     description:
       - The snapshot's directory on the control node. From it the action plugin of this name fills O(snapshot), O(files)
@@ -86,6 +74,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing.
+extends_documentation_fragment: [qsmr.host, qsmr.workers]
 author: qsmr-fleet developers
 """
 

@@ -12,21 +12,9 @@ description:
   - Removes old releases and their images. The release that runs, those that a rollback may go back to, and whatever a
     container of anybody's is made from stay, and so do layers that another image has.
 options:
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  compose_project:
-    description: Name of the Compose project that the workers belong to.
-    type: str
-    required: true
   image:
     description: Name of the project's images without the tag, which is the snapshot id.
     type: str
-    required: true
-  host_dir:
-    description: Directory on the host that holds C(<project>/releases).
-    type: path
     required: true
   keep:
     description: How many of the newest releases to keep.
@@ -42,6 +30,7 @@ attributes:
   idempotent:
     support: full
     description: Removes nothing where nothing is old.
+extends_documentation_fragment: [qsmr.host, qsmr.workers]
 author: qsmr-fleet developers
 """
 

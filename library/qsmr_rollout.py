@@ -20,10 +20,6 @@ options:
     type: str
     required: true
     choices: [check, lock, begin, judge, taken_back, end]
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
   state_dir:
     description: Where the lock and the audit of each project are kept.
     type: path
@@ -86,13 +82,6 @@ options:
     description: How long a stage may take. The lock expires accordingly.
     type: float
     default: 600
-  config_file:
-    description: KEY=VALUE file with the five settings of the former scripts.
-    type: path
-  config:
-    description: The same keys, for values that come from a vault. They win over the file.
-    type: dict
-    default: {}
 attributes:
   action:
     support: full
@@ -106,6 +95,7 @@ attributes:
   idempotent:
     support: N/A
     description: Decides only.
+extends_documentation_fragment: qsmr
 author: qsmr-fleet developers
 """
 

@@ -11,18 +11,6 @@ version_added: "0.1.0"
 description:
   - Lets the workers end, each after its job at hand or when it has given it back. A restart of the host starts none.
 options:
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  compose_project:
-    description: Name of the Compose project that the workers belong to.
-    type: str
-    required: true
-  host_dir:
-    description: Directory on the host that holds C(<project>/releases).
-    type: path
-    required: true
   image:
     description: Name of the project's images without the tag, which is the snapshot id.
     type: str
@@ -46,6 +34,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing where nothing runs, and with O(remove) nothing is there.
+extends_documentation_fragment: [qsmr.host, qsmr.workers]
 author: qsmr-fleet developers
 """
 

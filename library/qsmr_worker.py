@@ -13,18 +13,6 @@ description:
     differs by Docker Compose (v1 or v2), and waits until every worker is healthy.
   - The image must be on the host, see M(qsmr_image).
 options:
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  compose_project:
-    description: Name of the Compose project that the workers belong to.
-    type: str
-    required: true
-  host_dir:
-    description: Directory on the host that holds C(<project>/releases) and C(<project>/current).
-    type: path
-    required: true
   directory:
     description:
       - The snapshot's directory on the control node. From it the action plugin of this name fills O(snapshot), O(files)
@@ -99,6 +87,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing where nothing differs.
+extends_documentation_fragment: [qsmr.host, qsmr.workers]
 author: qsmr-fleet developers
 """
 

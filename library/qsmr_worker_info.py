@@ -11,18 +11,6 @@ version_added: "0.1.0"
 description:
   - Reads the host's release directory and its Docker engine, and changes nothing.
 options:
-  project:
-    description: Project of the job service.
-    type: str
-    required: true
-  compose_project:
-    description: Name of the Compose project that the workers belong to.
-    type: str
-    required: true
-  host_dir:
-    description: Directory on the host that holds C(<project>/releases).
-    type: path
-    required: true
   log_lines:
     description: How many of each worker's last log lines to return.
     type: int
@@ -37,6 +25,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing.
+extends_documentation_fragment: [qsmr.host, qsmr.workers]
 author: qsmr-fleet developers
 """
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
-from qsmr.audit import Audit, operator, switched_by  # noqa: E402
-from qsmr.claims import free_jobs_of  # noqa: E402
+from qsmr.audit import operator, switched_by  # noqa: E402
 from qsmr.errors import QsmrError  # noqa: E402
-from qsmr.jobapi import JobApi  # noqa: E402
+from qsmr.fleetaction import FleetAction, display, summary  # noqa: E402
 from qsmr.rollout import (  # noqa: E402
     BAD,
     FINE,
@@ -34,50 +27,27 @@ from qsmr.rollout import (  # noqa: E402
     plan,
     require,
 )
-from qsmr.rolloutlock import ControlLock  # noqa: E402
-from qsmr.settings import load_settings  # noqa: E402
-
-display = Display()
-
-OPTIONS = {
-    "step": {"type": "str", "required": True, "choices": ["check", "lock", "begin", "judge", "taken_back", "end"]},
-    "project": {"type": "str", "required": True},
-    "state_dir": {"type": "path", "required": True},
-    "what": {"type": "str", "default": "rollout"},
-    "hosts": {"type": "list", "elements": "str", "default": []},
-    "answers": {"type": "str", "default": ""},
-    "plan": {"type": "dict", "default": {}},
-    "rollout": {"type": "dict", "default": {}},
-    "lock": {"type": "dict", "default": {}},
-    "skip_unfit": {"type": "bool", "default": False},
-    "break_lock": {"type": "bool", "default": False},
-    "batches": {"type": "raw", "default": 1},
-    "max_failed_hosts": {"type": "raw", "default": 0},
-    "on_failure": {"type": "str", "choices": ["revert_all", "keep"], "default": "revert_all"},
-    "canary_jobs": {"type": "raw", "default": 0},
-    "canary_deadline": {"type": "raw", "default": 1800},
-    "seconds_per_stage": {"type": "float", "default": 600.0},
-    "config_file": {"type": "path"},
-    "config": {"type": "dict", "default": {}, "no_log": True},
-}
 
 
-class ActionModule(ActionBase):
-    """Runs once for all hosts, on the control node only."""
+class ActionModule(FleetAction):
+    """Every step takes the state from the one before."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _result, self.given = self.validate_argument_spec(OPTIONS)
-        self.vars = task_vars or {}
-        self.directory = Path(self.given["state_dir"]) / self.given["project"]
-        self.audit = Audit(self.directory)
-        try:
-            return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
-        except QsmrError as error:
-            raise AnsibleActionFail(str(error)) from error
+    OPTIONS = {
+        **FleetAction.OPTIONS,
+        "step": {"type": "str", "required": True, "choices": ["check", "lock", "begin", "judge", "taken_back", "end"]},
+        "what": {"type": "str", "default": "rollout"},
+        "answers": {"type": "str", "default": ""},
+        "plan": {"type": "dict", "default": {}},
+        "rollout": {"type": "dict", "default": {}},
+        "lock": {"type": "dict", "default": {}},
+        "skip_unfit": {"type": "bool", "default": False},
+        "batches": {"type": "raw", "default": 1},
+        "max_failed_hosts": {"type": "raw", "default": 0},
+        "on_failure": {"type": "str", "choices": ["revert_all", "keep"], "default": "revert_all"},
+        "canary_jobs": {"type": "raw", "default": 0},
+        "canary_deadline": {"type": "raw", "default": 1800},
+        "seconds_per_stage": {"type": "float", "default": 600.0},
+    }
 
     def _answers(self, variable: str) -> dict[str, Mapping[str, Any] | None]:
         """A registered variable of every host; None for hosts that Ansible has dropped from the play."""
@@ -106,7 +76,7 @@ class ActionModule(ActionBase):
             left = "".join(f"\nLeft out: {line}" for line in fault_table(faults))
             where = f"all {len(fit)} hosts ({workers} workers, all healthy)"
             text = f"{' and '.join(targets)} runs on {where}: nothing to do."
-            answer |= _summary(left.lstrip("\n") + "\n" * bool(left) + text)
+            answer |= summary(left.lstrip("\n") + "\n" * bool(left) + text)
         return answer
 
     def _lock(self) -> dict[str, Any]:
@@ -115,14 +85,7 @@ class ActionModule(ActionBase):
         stages = len(batches(given["plan"]["work"], given["batches"])) + 2
         seconds = stages * given["seconds_per_stage"]
         seconds += require(given["canary_deadline"], "qsmr_canary_deadline") if str(given["canary_jobs"]) != "0" else 0
-        lock = {
-            "who": operator(),
-            "since": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-            "what": f"{given['what']} of project {given['project']}",
-            "expires": time.time() + seconds,
-        }
-        # The playbook's process is the parent of the one that runs this task.
-        return {"lock": ControlLock(self.directory).take(lock, os.getppid(), given["break_lock"])}
+        return {"lock": self.take_lock(seconds)}
 
     def _begin(self) -> dict[str, Any]:
         """Plan the stages from what the hosts have now, under the lock."""
@@ -170,7 +133,7 @@ class ActionModule(ActionBase):
             rollout.judge(self._answers(self.given["answers"]))
             if rollout.canary_jobs and rollout.open and rollout.round == 1 and not rollout.check_mode:
                 display.display(f"Waiting until {rollout.canary_jobs} jobs of {', '.join(stage)} have ended")
-                rollout.judge_jobs(self._api())
+                rollout.judge_jobs(self.api())
             if not rollout.check_mode:
                 for host in stage:
                     self._tell(rollout, host)
@@ -199,18 +162,18 @@ class ActionModule(ActionBase):
         rollout = Rollout.from_record(self.given["rollout"])
         if rollout.open and rollout.hosts(WAITING):
             rollout.stop("an error broke it off, see above")
-        summary = rollout.summary()
+        text = rollout.summary()
         if not rollout.check_mode:
             gone = [name for member in rollout.members.values() for name in member.gone]
-            freed = self._free(gone)
+            freed = self.free_jobs(gone)
             if freed:
-                summary = f"{freed} jobs of workers that are no more were made available.\n{summary}"
+                text = f"{freed} jobs of workers that are no more were made available.\n{text}"
             ended = "done" if rollout.succeeded else "stopped" if not rollout.open else "done in part"
             runs = {host: rollout.runs(host) for host in rollout.members}
             self.audit.add(rollout.id, "end", ended=ended, why=rollout.why, runs=runs)
             self._unlock()
         bad = {host: f"{host} {rollout.ended(host)}: {rollout.members[host].check}" for host in rollout.hosts(*BAD)}
-        return {"stopped": not rollout.open, "why": summary.splitlines()[-1], "bad": bad, **_summary(summary)}
+        return {"stopped": not rollout.open, "why": text.splitlines()[-1], "bad": bad, **summary(text)}
 
     def _next(self, rollout: Rollout) -> dict[str, Any]:
         if rollout.stage and not rollout.check_mode:
@@ -226,25 +189,6 @@ class ActionModule(ActionBase):
         fields = {"check": member.check} if member.state not in (SWITCHED, FINE, WAITING, TAKEN_BACK) else {}
         self.audit.add(rollout.id, "host", host=host, **{"from": from_}, to=to, ended=rollout.ended(host), **fields)
 
-    def _free(self, workers: list[str]) -> int:
-        """Make the jobs available that workers hold which are no more. Nothing of the rollout depends on it."""
-        if not workers or not (self.given["config_file"] or self.given["config"]):
-            return 0
-        try:
-            api = self._api()
-            return sum(free_jobs_of(api, self.given["project"], worker) for worker in workers)
-        except QsmrError as error:
-            display.warning(f"Jobs of workers that are no more may still be claimed, run retry.yml later: {error}")
-            return 0
-
-    def _api(self) -> JobApi:
-        settings = load_settings(self.given["config_file"], self.given["config"])
-        return JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password)
-
     def _unlock(self) -> None:
         if self.given["lock"]:
-            ControlLock(self.directory).release(self.given["lock"]["id"])
-
-
-def _summary(text: str) -> dict[str, Any]:
-    return {"ansible_stats": {"data": {"qsmr_summary": [text]}, "aggregate": True, "per_host": False}}
+            self.give_back(self.given["lock"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """``qsmr`` describes a project and the services, ``qsmr.odin_project`` where level 2 is stored."""
+    """``qsmr``: a project and the services. Others: where level 2 is stored; a project on a host, and its workers."""
 
     DOCUMENTATION = r"""
 options:
@@ -27,4 +27,24 @@ options:
   odin_project:
     description: Project that level 2 is stored under. The same name as O(project) when not given.
     type: str
+"""
+
+    HOST = r"""
+options:
+  project:
+    description: Project of the job service.
+    type: str
+    required: true
+  host_dir:
+    description: Directory on the host that holds C(<project>/releases) and C(<project>/current).
+    type: path
+    required: true
+"""
+
+    WORKERS = r"""
+options:
+  compose_project:
+    description: Name of the Compose project that the workers belong to.
+    type: str
+    required: true
 """

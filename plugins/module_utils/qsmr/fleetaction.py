@@ -1,0 +1,84 @@
+"""What the action plugins for a whole fleet do alike: options, lock, audit, and jobs of workers that are gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from .audit import Audit, operator
+from .claims import free_jobs_of
+from .errors import QsmrError
+from .jobapi import JobApi
+from .rolloutlock import ControlLock
+from .settings import load_settings
+
+display = Display()
+
+
+class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
+    """Runs once for all hosts, on the control node only. The option ``step`` names the method that answers."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    OPTIONS: ClassVar[dict[str, dict[str, Any]]] = {
+        "project": {"type": "str", "required": True},
+        "state_dir": {"type": "path", "required": True},
+        "hosts": {"type": "list", "elements": "str", "default": []},
+        "break_lock": {"type": "bool", "default": False},
+        "config_file": {"type": "path"},
+        "config": {"type": "dict", "default": {}, "no_log": True},
+    }
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, self.given = self.validate_argument_spec(self.OPTIONS)
+        self.vars = task_vars or {}
+        self.directory = Path(self.given["state_dir"]) / self.given["project"]
+        self.audit = Audit(self.directory)
+        try:
+            return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
+        except QsmrError as error:
+            raise AnsibleActionFail(str(error)) from error
+
+    def take_lock(self, seconds: float) -> dict[str, Any]:
+        """Take the control node's lock for so long at most; the answer is what the hosts get. Raises QsmrError."""
+        lock = {
+            "who": operator(),
+            "since": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "what": f"{self.given['what']} of project {self.given['project']}",
+            "expires": time.time() + seconds,
+        }
+        # The playbook's process is the parent of the one that runs this task.
+        return ControlLock(self.directory).take(lock, os.getppid(), self.given["break_lock"])
+
+    def give_back(self, lock: dict[str, Any]) -> None:
+        """Give back the lock that ``take_lock`` returned."""
+        ControlLock(self.directory).release(lock["id"])
+
+    def api(self) -> JobApi:
+        """The job service of the settings."""
+        settings = load_settings(self.given["config_file"], self.given["config"])
+        return JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password)
+
+    def free_jobs(self, workers: list[str]) -> int:
+        """Make the jobs available that workers hold which are no more. What was asked for does not depend on it."""
+        if not workers or not (self.given["config_file"] or self.given["config"]):
+            return 0
+        try:
+            with self.api() as api:
+                return sum(free_jobs_of(api, self.given["project"], worker) for worker in workers)
+        except QsmrError as error:
+            display.warning(f"Jobs of workers that are no more may still be claimed, run retry.yml later: {error}")
+            return 0
+
+
+def summary(text: str) -> dict[str, Any]:
+    """The part of an answer that ends the run with this text, see the callback qsmr_story."""
+    return {"ansible_stats": {"data": {"qsmr_summary": [text]}, "aggregate": True, "per_host": False}}
