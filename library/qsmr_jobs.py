@@ -172,34 +172,16 @@ differences:
   elements: str
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of, warn_of_readers
 from ansible.module_utils.qsmr.addjobs import Adding
-from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.jobdoc import JobMaker
-from ansible.module_utils.qsmr.odinapi import OdinApi
 from ansible.module_utils.qsmr.scanids import freq_modes_of, read_scans
-from ansible.module_utils.qsmr.scansource import DAYS_AT_ONCE, ScanSource
-
-
-def scan_list(parameters: dict, freq_modes: list[int], odin_root: str, directory: Path) -> Path:
-    """The file with the scans; other sources than a file are written to one in the directory."""
-    if parameters["scans_from"] == "file":
-        if not parameters["jobs_file"]:
-            raise QsmrError("There is no scan list: set qsmr_jobs_file to a file with one scan id a line")
-        return Path(parameters["jobs_file"])
-    source = ScanSource(
-        parameters["scans_from"], freq_modes, parameters["scans"], parameters["first_day"], parameters["last_day"]
-    )
-    path = directory / "scans.txt"
-    source.write(path, OdinApi(odin_root, connections=DAYS_AT_ONCE))
-    return path
-
+from ansible.module_utils.qsmr.scansource import ScanSource, scan_list
 
 # A run that outlived a killed playbook gets so many seconds to come to its end.
 LOCK_PATIENCE = 20.0
@@ -243,7 +225,10 @@ def run(module: AnsibleModule) -> dict:
     )
     with api, TemporaryDirectory() as elsewhere:
         listed_in = Path(elsewhere) if module.check_mode else directory
-        path = scan_list(parameters, freq_modes, settings.odin_api_root, listed_in)
+        source = ScanSource(
+            parameters["scans_from"], freq_modes, parameters["scans"], parameters["first_day"], parameters["last_day"]
+        )
+        path = scan_list(source, parameters["jobs_file"], settings.odin_api_root, listed_in)
         adding = Adding(
             api,
             make,
@@ -256,20 +241,7 @@ def run(module: AnsibleModule) -> dict:
         )
         only_mode = freq_modes[0] if len(freq_modes) == 1 else None
         result = adding.run(read_scans(path, only_mode, parameters["skip"]), check=module.check_mode)
-    there = result.counts.were_there
-    outcome = {
-        "changed": result.changed,
-        **asdict(result.counts),
-        "repeated": result.repeated,
-        "gone": result.gone,
-        "answers": result.answers,
-        "retries": result.retries,
-        "scan_list": str(path),
-        "summary": result.summary(),
-        "actions": result.actions,
-        "differences": result.differences,
-        "diff": {"before": {"jobs": there}, "after": {"jobs": there + result.counts.added}},
-    }
+    outcome = {**result.facts, "scan_list": str(path)}
     for fault in result.faults if not result.failed else []:
         module.warn(f"{fault} is kept as it is")
     if result.failed:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,6 +82,23 @@ class Result:
         if self.gone:
             found.append(f"jobs that had been added and were gone: {self.gone}")
         return found
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The run as a module returns it."""
+        there = self.counts.were_there
+        return {
+            "changed": self.changed,
+            **asdict(self.counts),
+            "repeated": self.repeated,
+            "gone": self.gone,
+            "answers": self.answers,
+            "retries": self.retries,
+            "summary": self.summary(),
+            "actions": self.actions,
+            "differences": self.differences,
+            "diff": {"before": {"jobs": there}, "after": {"jobs": there + self.counts.added}},
+        }
 
     def summary(self) -> str:
         """The run in a line."""

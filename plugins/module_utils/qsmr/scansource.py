@@ -77,6 +77,17 @@ class ScanSource:
         return first, last
 
 
+def scan_list(source: ScanSource, jobs_file: str | None, odin_root: str, directory: Path) -> Path:
+    """The file with the scans: the user's own, or ``scans.txt`` in the directory, written from any other source."""
+    if source.kind == "file":
+        if not jobs_file:
+            raise QsmrError("There is no scan list: set qsmr_jobs_file to a file with one scan id a line")
+        return Path(jobs_file)
+    path = directory / "scans.txt"
+    source.write(path, OdinApi(odin_root, connections=DAYS_AT_ONCE))
+    return path
+
+
 def _day(text: str, setting: str) -> date:
     try:
         return date.fromisoformat(text)
