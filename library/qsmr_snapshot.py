@@ -57,6 +57,17 @@ options:
     description: A snapshot directory whose image to use; nothing is built.
     type: path
     default: ""
+  signing_key:
+    description:
+      - A file with the Ed25519 private key (PEM, no passphrase, for nobody else's eyes) that signs the snapshot.
+      - Images are then taken only from snapshots that this key or one of O(trusted_keys) has signed.
+    type: path
+    default: ""
+  trusted_keys:
+    description: Files with public keys (PEM), or such keys. O(source) must be signed with one of them.
+    type: list
+    elements: str
+    default: []
   stop_grace_seconds:
     description: Time that a stopping worker gets to finish its job.
     type: int
@@ -152,6 +163,8 @@ OPTIONS = {
     "worker_image": {"type": "str", "default": "qsmr-fleet/worker"},
     "directory": {"type": "path", "required": True},
     "source": {"type": "path", "default": ""},
+    "signing_key": {"type": "path", "default": "", "no_log": False},
+    "trusted_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "stop_grace_seconds": {"type": "int", "default": 60},
     "dockerfile": {"type": "path", "required": True},
     "templates": {"type": "path", "required": True},

@@ -25,6 +25,13 @@ options:
       - A snapshot directory to use instead of the newest. If it is of another project, the newest snapshot that was
         made from its image is meant.
     type: path
+  trusted_keys:
+    description:
+      - Files with Ed25519 public keys (PEM), or such keys. If there are any, one of them must have signed the snapshot,
+        see M(qsmr_snapshot).
+    type: list
+    elements: str
+    default: []
 attributes:
   action:
     support: full

@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.names import docker_name  # noqa: E402
+from qsmr.signature import TrustedKeys  # noqa: E402
 from qsmr.snapshot import NoSnapshot, choose_snapshot  # noqa: E402
 
 
@@ -30,12 +31,16 @@ class ActionModule(ActionBase):
                 "project": {"type": "str", "required": True},
                 "directory": {"type": "path", "required": True},
                 "source": {"type": "path"},
+                "trusted_keys": {"type": "list", "elements": "str", "default": []},
             }
         )
         source = Path(given["source"]) if given["source"] else None
         answer: dict[str, Any] = {"changed": False, "directory": "", "manifest": {}}
         try:
+            trusted = TrustedKeys(given["trusted_keys"])
             found = choose_snapshot(given["project"], Path(given["directory"]), source)
+            if trusted:
+                trusted.check(found)
             answer |= {"directory": str(found.directory), "manifest": found.manifest}
         except NoSnapshot as error:
             if not self._task.check_mode:

@@ -18,6 +18,7 @@ from image_archives import image_config, image_id, write_archive
 from qsmr.dockercli import Docker, Result
 from qsmr.errors import QsmrError
 from qsmr.release import parse_env
+from qsmr.signature import SigningKey
 from qsmr.snapshot import choose_snapshot, find_snapshots, newest_snapshot, read_snapshot
 from qsmr.snapshotmaker import Request, ensure
 
@@ -112,6 +113,8 @@ def given_parameters(tmp_path):
         "templates": str(ROLE / "templates"),
         "directory": str(tmp_path / "out"),
         "source": "",
+        "signing_key": "",
+        "trusted_keys": [],
         "stop_grace_seconds": 60,
     }
 
@@ -483,3 +486,35 @@ def test_a_snapshot_is_told_by_its_whole_path(make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert choose_snapshot("demo", Path("out")).directory == made
     assert choose_snapshot("demo", Path("elsewhere"), Path("out") / made.name).directory == made
+
+
+@pytest.fixture(scope="module")
+def signing_key(tmp_path_factory):
+    key = tmp_path_factory.mktemp("keys") / "signing.key"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True, capture_output=True)
+    key.chmod(0o600)
+    return str(key)
+
+
+def test_signed_snapshot_is_signed_once(make, tmp_path, signing_key):
+    first = make(signing_key=signing_key).snapshot
+    assert len((first.directory / "SHA256SUMS.sig").read_bytes()) == 64
+    SigningKey(Path(signing_key)).trusted.check(first)
+    assert not make(signing_key=signing_key).actions
+    assert not make().actions  # whoever does not sign has the same snapshot
+    (first.directory / "SHA256SUMS.sig").unlink()
+    assert make(signing_key=signing_key, check_mode=True).differences == [f"signature: none of {signing_key} -> one"]
+
+
+def test_image_of_an_unsigned_snapshot_is_never_signed(make, docker, tmp_path, signing_key):
+    """Somebody who can write to the snapshots' directory could leave an image there that claims to be of this code."""
+    planted = make().snapshot
+    docker.calls.clear()
+    signed = make(signing_key=signing_key)
+    assert signed.reused == ""
+    assert "save" in docker.calls
+    assert signed.snapshot.directory != planted.directory
+    again = make(signing_key=signing_key, project="other")
+    assert again.reused == str(signed.snapshot.directory)
+    with pytest.raises(QsmrError, match="is not signed"):
+        make(signing_key=signing_key, project="third", source=str(planted.directory))

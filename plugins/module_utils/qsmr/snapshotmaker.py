@@ -34,6 +34,7 @@ from .names import check_project_name, docker_name
 from .pushplan import pack
 from .release import parse_env
 from .settings import Settings, load_settings
+from .signature import PASSWORD_KEY, SIGNATURE, SigningKey, TrustedKeys, environment_digest
 from .snapshot import (
     COMPOSE_FILE,
     ENV_FILE,
@@ -51,7 +52,7 @@ from .snapshot import (
 INPUTS_LABEL = "org.qsmr.fleet.inputs"
 # What lies beside the snapshots while we work, and in the code directory while it is built.
 PARTIAL = ".qsmr_snapshot_"
-PASSWORD_KEY, ID_KEY = "UWORKER_JOB_API_PASSWORD", "QSMR_SNAPSHOT_ID"  # noqa: S105 the variable's name
+ID_KEY = "QSMR_SNAPSHOT_ID"
 # Building and saving take as long as they take (5 minutes for the original's 4.6 GB); this ends what hangs. In seconds.
 DOCKER_TIMEOUT = 4 * 3600.0
 LINES_SHOWN = 20
@@ -62,7 +63,8 @@ class Request:
     """What is wanted: whose snapshot, of which code, where.
 
     ``source`` is a snapshot whose image to use instead of building one; ``templates`` holds those of COMPOSE_FILE and
-    START_SCRIPT.
+    START_SCRIPT. With a ``signing_key`` the snapshot gets signed, and images are taken only from snapshots which that
+    key or a trusted one has signed.
     """
 
     project: str
@@ -79,6 +81,8 @@ class Request:
     directory: Path
     source: Path | None
     stop_grace_seconds: int
+    signing_key: SigningKey | None
+    trusted_keys: TrustedKeys
 
     @classmethod
     def checked(cls, given: Mapping[str, Any]) -> Request:
@@ -98,10 +102,15 @@ class Request:
         for name in ("qsmr_config", "invemode", "job_command"):
             if not given[name].isprintable():
                 faults.append(f"{name} must be one line of printable characters")
+        signing_key, trusted_keys = None, TrustedKeys([])
+        with _collected(faults):
+            trusted_keys = TrustedKeys(given["trusted_keys"])
+        with _collected(faults):
+            signing_key = SigningKey(Path(given["signing_key"])) if given["signing_key"] else None
         build_command: tuple[str, ...] = ()
         with _collected(faults):
             if source:
-                read_snapshot(source)
+                _check_trust(read_snapshot(source), signing_key, trusted_keys)
             elif given["code_dir"]:
                 build_command = _checked_command(code_dir, given["build_command"])
             else:
@@ -123,6 +132,8 @@ class Request:
             directory=Path(given["directory"]).absolute(),
             source=source,
             stop_grace_seconds=given["stop_grace_seconds"],
+            signing_key=signing_key,
+            trusted_keys=trusted_keys,
         )
 
 
@@ -132,6 +143,24 @@ def _collected(faults: list[str]) -> Iterator[None]:
         yield
     except QsmrError as error:
         faults.append(str(error))
+
+
+def _check_trust(snapshot: Snapshot, signing_key: SigningKey | None, trusted_keys: TrustedKeys) -> None:
+    """Raise QsmrError for a snapshot whose image must not become part of what we sign, or of what hosts get."""
+    if signing_key and _is_signed(snapshot, signing_key):
+        return
+    if trusted_keys:
+        trusted_keys.check(snapshot)
+    elif signing_key:
+        signing_key.trusted.check(snapshot)
+
+
+def _is_signed(snapshot: Snapshot, key: SigningKey) -> bool:
+    try:
+        key.trusted.check(snapshot)
+    except QsmrError:
+        return False
+    return True
 
 
 def _checked_command(code_dir: Path, command: str) -> tuple[str, ...]:
@@ -233,6 +262,9 @@ class _Maker:
             ]
         else:
             outcome.differences = ["snapshot: none -> new"]
+        key = self.request.signing_key
+        if current and key and not _is_signed(current, key):
+            outcome.differences.append(f"signature: none of {key.path} -> one")
         if current and not outcome.differences:
             try:
                 current.check_image()
@@ -262,11 +294,11 @@ class _Maker:
             "worker_image": str(worker_image["Id"]) if worker_image else "to be built",
         }
 
-    @staticmethod
-    def with_same_image(inputs: dict[str, str], snapshots: list[Snapshot]) -> Snapshot | None:
+    def with_same_image(self, inputs: dict[str, str], snapshots: list[Snapshot]) -> Snapshot | None:
         for snapshot in snapshots:
             if snapshot.manifest["inputs"] == _inputs_digest(inputs):
                 with contextlib.suppress(QsmrError):
+                    _check_trust(snapshot, self.request.signing_key, self.request.trusted_keys)
                     snapshot.check_image()
                     return snapshot
         return None
@@ -449,6 +481,7 @@ class _Maker:
             "snapshot_id": snapshot_id,
             "created": self.now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "settings": {"QSMR_CONFIG": request.qsmr_config, "QSMR_INVEMODE": request.invemode},
+            "environment": environment_digest(self.environment(snapshot_id)),
             **made_of,
         }
         texts = self.rendered(made_of["image"]["name"], made_of["inputs"])
@@ -459,6 +492,9 @@ class _Maker:
         texts[ENV_FILE] = "".join(f"{key}={value}\n" for key, value in self.environment(snapshot_id).items())
         for name, text in texts.items():
             write_atomically(directory / name, text, {START_SCRIPT: 0o755, ENV_FILE: 0o600}.get(name, 0o644))
+        if request.signing_key:
+            (directory / SIGNATURE).write_bytes(request.signing_key.sign(directory))
+            (directory / SIGNATURE).chmod(0o644)
         return manifest
 
     def put_in_place(self, partial: Path) -> Path:
