@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from . import auth, counts, dashboard, failures, jobs, projects, users, web, workers
 from .database import Database, reading
+from .guesses import Guesses
 from .settings import Settings
 
 
@@ -16,6 +17,7 @@ def create_app() -> Flask:
     app = Flask(__name__, static_folder=None)
     app.extensions["database"] = Database(settings.database_url)
     app.extensions["tokens"] = auth.token_serializer(settings.secret_key())
+    app.extensions["guesses"] = Guesses()
     web.install(app)
     for module in (auth, users, projects, jobs, counts, failures, workers, dashboard):
         app.register_blueprint(module.blueprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import ColumnElement, Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import TooManyRequests, Unauthorized
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from .database import reading
@@ -62,9 +63,17 @@ def _authenticate() -> Row[Any] | None:
         user_id = current_app.extensions["tokens"].loads(given.username, max_age=TOKEN_SECONDS)["id"]
         return _find(users.c.id == user_id)
     except BadSignature:
-        user = _find(users.c.username == given.username)
-        matches = check_password_hash(user.password_hash if user else _nobodys_hash(), given.password or "")
-        return user if matches else None
+        return _login(given.username, given.password or "")
+
+
+def _login(username: str, password: str) -> Row[Any] | None:
+    guesses, address = current_app.extensions["guesses"], request.remote_addr or ""
+    if seconds := guesses.wait(username, address):
+        raise TooManyRequests("Too many wrong passwords, try again later", retry_after=math.ceil(seconds))
+    user = _find(users.c.username == username)
+    matches = check_password_hash(user.password_hash if user else _nobodys_hash(), password) and user is not None
+    guesses.note(username, address, matches)
+    return user if matches else None
 
 
 @cache

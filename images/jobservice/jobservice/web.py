@@ -18,6 +18,8 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 API = "/rest_api/<any(v1, v2, v3, v4):version>"
 MAX_PROJECT_NAME = 59
 RESERVED_PROJECTS = ("projects", "auth")
+# Some 50,000 jobs in a list. What is longer is refused before it is read.
+MAX_BODY_BYTES = 32 * 2**20
 
 log = logging.getLogger("jobservice")
 
@@ -31,6 +33,8 @@ def json_body() -> Any:
     data = request.get_data() if request.is_json else b""
     if not data:
         return None
+    if len(data) >= MAX_BODY_BYTES:
+        abort(413)  # came in chunks, and was cut
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -113,6 +117,7 @@ def link(*path: str, **query: str | None) -> str:
 
 def install(app: Flask) -> None:
     """Error answers as JSON, the check of project names, and one log line for each request."""
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
 
     @app.errorhandler(HTTPException)
