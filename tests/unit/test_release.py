@@ -17,14 +17,14 @@ def releases(tmp_path):
 
 
 def test_env_lines_are_literal():
-    text = "# comment\n\nA=1\nB=x=y # $HOME 'q' \"\nEMPTY=\nC= blanks \n"
-    assert parse_env(text) == {"A": "1", "B": "x=y # $HOME 'q' \"", "EMPTY": "", "C": " blanks "}
+    text = "# comment\n\nQSMR_A=1\nQSMR_B=x=y # $HOME 'q' \"\nUWORKER_EMPTY=\nQSMR_C= blanks \n"
+    assert parse_env(text) == {"QSMR_A": "1", "QSMR_B": "x=y # $HOME 'q' \"", "UWORKER_EMPTY": "", "QSMR_C": " blanks "}
 
 
 @pytest.mark.parametrize("line", ["NO_SEPARATOR", "=value"])
 def test_damaged_env_names_the_line_and_not_the_value(line):
     with pytest.raises(QsmrError, match="line 2 ") as caught:
-        parse_env(f"A=1\n{line}\n")
+        parse_env(f"QSMR_A=1\n{line}\n")
     assert line not in str(caught.value)
 
 

@@ -209,8 +209,12 @@ def test_a_failing_compose_is_not_success(box):
     ("content", "words"),
     [
         (None, "worker.env is missing"),
-        (ENVIRONMENT.replace("UWORKER_JOB_API_PASSWORD", "OTHER"), "worker.env holds no UWORKER_JOB_API_PASSWORD"),
+        (
+            ENVIRONMENT.replace("UWORKER_JOB_API_PASSWORD", "UWORKER_OTHER"),
+            "worker.env holds no UWORKER_JOB_API_PASSWORD",
+        ),
         (ENVIRONMENT + "just words\n", "a line that is not KEY=VALUE"),
+        (ENVIRONMENT + "LD_PRELOAD=/tmp/x.so\n", "a line that is not KEY=VALUE"),
     ],
 )
 def test_a_worker_env_that_is_not_whole_starts_nothing(box, content, words):

@@ -81,14 +81,16 @@ def _read_image(tar: tarfile.TarFile) -> ImageArchive:
         # Docker up to 24 stores a layer that occurs twice once, and a link to it.
         member = members[posixpath.normpath(name)]
         if member.issym():
-            return resolved(posixpath.join(posixpath.dirname(member.name), member.linkname))
-        return resolved(member.linkname) if member.islnk() else member
+            member = members[posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))]
+        elif member.islnk():
+            member = members[posixpath.normpath(member.linkname)]
+        if not member.isreg():
+            raise ValueError(f"{name} is no file")
+        return member
 
     def content(name: str) -> bytes:
         stream = tar.extractfile(resolved(name))
-        if stream is None:
-            raise ValueError(f"{name} is no file")
-        return stream.read()
+        return stream.read() if stream else b""
 
     images = json.loads(content("manifest.json"))
     if len(images) != 1:
@@ -148,6 +150,10 @@ def _layer_members(tar: tarfile.TarFile, prefix: str) -> list[tuple[str, tarfile
             parent = posixpath.dirname(parent)
         if name != prefix:
             members[name] = member
+    for name in members:
+        above = members.get(posixpath.dirname(name))
+        if above and not above.isdir():
+            raise ValueError(f"{name} lies below a link or a file")
     return sorted(members.items(), key=lambda item: (bool(item[1] and item[1].islnk()), item[0]))
 
 

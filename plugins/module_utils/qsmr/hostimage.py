@@ -15,6 +15,7 @@ from .dockercli import PODMAN, Docker, explain
 from .errors import QsmrError
 from .hostlayers import HostLayers, Lacking, copy_layers, write_archive
 from .hostpaths import disk_free, on_one_disk
+from .names import check_image_names
 from .release import Releases
 
 # What an image was made from. It goes with the image, unlike the id, whose meaning Docker 29 changed.
@@ -37,6 +38,7 @@ class Wanted:
 
     @classmethod
     def from_snapshot(cls, snapshot: Mapping[str, Any]) -> Wanted:
+        check_image_names(snapshot)
         image = snapshot["image"]
         return cls(image["name"], image["id"], image["layers"], snapshot["inputs"])
 

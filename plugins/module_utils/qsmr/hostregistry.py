@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from .archive import read_image
 from .dockercli import Docker, explain
 from .errors import QsmrError
 from .hostimage import Wanted
@@ -39,6 +40,8 @@ class Registry:
         found = self.docker.image(wanted.name)
         is_borrowed = not (found and wanted.is_(found))
         if is_borrowed:
+            if read_image(archive).id != wanted.id:
+                raise QsmrError(f"{archive} is not the snapshot's image {wanted.name}: build the snapshot again")
             self.docker.out(f"Loading {archive}", "load", "--quiet", "--input", str(archive), timeout=TIMEOUT)
             found = self.docker.image(wanted.name)
         if not found or not wanted.is_(found):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from .errors import QsmrError
 
@@ -26,6 +28,27 @@ def check_project_name(name: str, what: str = "Project") -> None:
         )
     if name in RESERVED_PROJECT_NAMES:
         raise QsmrError(f'{what} name "{name}" is a route of the job service: choose another one')
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can be that of a file or of an image's tag: one component of a path, and no option."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name))
+
+
+def check_image_names(manifest: Mapping[str, Any]) -> None:
+    """Raise QsmrError for names in a snapshot.json that would be something else where they are used: on command lines,
+    in scripts and as parts of paths. LookupError, TypeError or AttributeError where it is no snapshot.json.
+    """
+    image = manifest["image"]
+    repository, _, tag = image["name"].rpartition(":")
+    digests = [image["id"], manifest["inputs"], *(layer["diff_id"] for layer in image["layers"])]
+    wrong = [digest for digest in digests if not (digest.startswith("sha256:") and is_plain(digest[7:]))]
+    if not (all(map(is_plain, repository.split("/"))) and is_plain(tag)):
+        wrong.append(image["name"])
+    if not is_plain(manifest["snapshot_id"]):
+        wrong.append(manifest["snapshot_id"])
+    if wrong:
+        raise QsmrError(f"snapshot.json holds names that cannot be right: {wrong[0]!r}; build the snapshot again")
 
 
 def docker_name(project: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from .errors import QsmrError
 from .files import write_atomically
 from .hostpaths import why
+from .names import check_project_name, is_plain
 
 COMPOSE_FILE = "docker-compose.yml"
 ENV_FILE = "worker.env"
@@ -32,19 +33,26 @@ def parse_env(text: str) -> dict[str, str]:
         key, separator, value = line.partition("=")
         if not separator or not key:
             raise QsmrError(f"{ENV_FILE} line {number} is not KEY=VALUE: build the snapshot again")
+        if not key.startswith(("UWORKER_", "QSMR_")):
+            # It would get to Compose, too, where PATH, LD_PRELOAD or DOCKER_HOST mean something.
+            raise QsmrError(f"{ENV_FILE} line {number} sets {key}: no worker needs that, build the snapshot again")
         env[key] = value
     return env
 
 
 class Releases:
-    """The releases of one project on this machine."""
+    """The releases of one project on this machine. Raises QsmrError for a name that no project can have."""
 
     def __init__(self, host_dir: Path, project: str) -> None:
+        check_project_name(project)
         self.root = host_dir / project
         self.link = self.root / "current"
         self.incoming = self.root / "incoming"
 
     def directory(self, snapshot_id: str) -> Path:
+        """Where a release is, or would be. Raises QsmrError for what would lead elsewhere."""
+        if not is_plain(snapshot_id):
+            raise QsmrError(f"{snapshot_id!r} cannot be a release: give one of {', '.join(self.ids()) or 'none'}")
         return self.root / "releases" / snapshot_id
 
     @property
@@ -64,9 +72,10 @@ class Releases:
 
     def _pointed_at(self, link: str) -> str:
         try:
-            return (self.root / link).readlink().name if (self.root / link).is_symlink() else ""
+            name = (self.root / link).readlink().name if (self.root / link).is_symlink() else ""
         except OSError:
             return ""
+        return name if is_plain(name) else ""
 
     def before(self, snapshot_id: str) -> str:
         """The release to go back to from this one: the last that proved itself and is still here; empty if none is."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from .archive import file_sha256
 from .errors import QsmrError
-from .names import check_project_name
+from .names import check_image_names, check_project_name
 
 FORMAT = 1
 IMAGE_FILE, MANIFEST, SUMS, ENV_FILE = "docker_image", "snapshot.json", "SHA256SUMS", "worker.env"
@@ -73,6 +73,9 @@ def read_snapshot(directory: Path) -> Snapshot:
             raise QsmrError(
                 f"{directory} has snapshot format {manifest['format']}, not {FORMAT}: build the snapshot again"
             )
+        check_image_names(manifest)
+        for key in ("project", "odin_project"):
+            check_project_name(manifest[key], f"{directory / MANIFEST}: {key}")
         lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
         sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         wrong = [name for name in SUMMED if name != IMAGE_FILE and sums[name] != file_sha256(directory / name)]
@@ -85,7 +88,7 @@ def read_snapshot(directory: Path) -> Snapshot:
         raise QsmrError(f"{directory} is not a whole snapshot: {Path(error.filename).name} is missing") from None
     except OSError as error:
         raise QsmrError(f"{directory} cannot be read: {error.strerror}") from None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise QsmrError(f"{directory} is not a whole snapshot: {MANIFEST} or {SUMS} is damaged") from None
     if wrong:
         raise QsmrError(f"{directory} is not what was built: {', '.join(wrong)} changed since")
