@@ -20,8 +20,8 @@ from make_settings import REPOSITORY, cell, plain  # noqa: E402
 ROLES = """\
 # Roles
 
-Each is for a playbook of yours, too: `roles/<name>/meta/argument_specs.yml` says what it takes, and Ansible checks that.
-Defaults that name a setting have its value: [Settings](../settings.md).
+Each is for a playbook of yours, too: `roles/<name>/meta/argument_specs.yml` says what it takes, and Ansible checks
+that. Defaults that name a setting have its value: [Settings](../settings.md).
 """
 MODULES = """\
 # Modules

@@ -32,6 +32,7 @@ These have defaults that fit nearly always; set them like the settings.
 
 def cell(value: object) -> str:
     """A default as it is written, with what a table row cannot hold left out."""
+    value = str(value).lower() if isinstance(value, bool) else value
     text = "" if value in (None, "", '""') else re.sub(r"\s+", " ", str(value)).replace("|", r"\|")
     return f"`{text}`" if text else "empty"
 
