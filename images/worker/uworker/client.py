@@ -331,4 +331,5 @@ def _reason(error: BaseException) -> str:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        reason = getattr(error, "reason", None)  # of an error of ssl, that is a text
+        error = reason if isinstance(reason, BaseException) else error.__cause__ or error.__context__

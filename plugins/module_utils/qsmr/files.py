@@ -30,6 +30,21 @@ def write_atomically(path: Path, text: str | Iterable[str], mode: int = 0o644, m
     _sync(path.parent)
 
 
+def limit_umask() -> None:
+    """Let what this process makes be writable for its user only, whatever umask it was started with."""
+    os.umask(os.umask(0o022) | 0o022)
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and those above it that are missing, none with wider permissions than ``mode``.
+
+    ``Path.mkdir`` gives the parents whatever the umask leaves.
+    """
+    missing = [there for there in (path, *path.parents) if not there.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=mode, exist_ok=True)
+
+
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """A file for the block to write, which then replaces ``path``; fsync before rename.
@@ -43,9 +58,8 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
         part.chmod(mode)
         _sync(part)
         part.replace(path)
-    except BaseException:
+    finally:
         part.unlink(missing_ok=True)
-        raise
     _sync(path.parent)
 
 

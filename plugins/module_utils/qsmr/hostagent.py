@@ -513,7 +513,9 @@ class Agent:
 
 
 def _make_directory(staging: Path) -> None:
-    staging.mkdir(mode=0o750, parents=True, exist_ok=True)
+    os.umask(os.umask(0o022) | 0o022)  # the directories above it get what the umask leaves
+    for directory in (staging.parent, staging):
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _own_address() -> str:

@@ -21,8 +21,9 @@ from typing import IO, Any
 from .archive import CHUNK
 from .compression import GZIP, ZSTD, Undecodable, compressed, decompressed
 from .errors import QsmrError
+from .files import make_directory
 from .hostpaths import why
-from .release import DIRECTORY_MODE, Releases
+from .release import DIRECTORY_MODE, FILE_MODE, Releases
 
 STAGED = re.compile(r"[0-9a-f]{64}(\.part)?")
 KEPT = re.compile(rf"(?P<diff_id>[0-9a-f]{{64}})\.({ZSTD}|{GZIP})")
@@ -93,7 +94,7 @@ class HostLayers:
                 digest.update(piece)
                 yield piece
         except Undecodable as error:
-            for _ in blob:
+            for _rest in blob:
                 pass  # if it is damaged, its end tells
             raise QsmrError(f"Layer {_short(diff_id)} cannot be unpacked: {error}{REMEDY}") from None
         if f"sha256:{digest.hexdigest()}" != diff_id:
@@ -147,8 +148,9 @@ class HostLayers:
                 yield piece
 
         try:
-            self.kept_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            make_directory(self.kept_dir, DIRECTORY_MODE)
             target = part.open("wb")
+            part.chmod(FILE_MODE)
         except OSError:
             yield from pieces
             return
@@ -165,7 +167,7 @@ class HostLayers:
             for number, layer in enumerate(order["layers"], order["absent"]):
                 path = self.incoming / layer.get("blob", "")
                 if number >= order["keep_from"] and "base" not in layer and path.is_file():
-                    self.kept_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+                    make_directory(self.kept_dir, DIRECTORY_MODE)
                     path.replace(self.kept_dir / f"{_hex(layer['diff_id'])}.{layer['codec']}")
             used = {order["config"], *(layer.get("blob", "") for layer in order["layers"])}
             for path in _files(self.incoming):
@@ -203,16 +205,17 @@ def write_archive(
 ) -> None:
     """Write what ``docker load`` reads: the image's configuration, ``layers`` (diff id, size, content), a manifest.
 
-    It may lack the lowest layers of ``diff_ids`` if Docker has them, or if they are in ``stream`` already, by these
-    ``names``. The manifest comes last: Docker takes nothing over before it has that, so that a layer which turns out to
-    be wrong, and so ends the archive, leaves nothing behind. Source of the format: Docker image specification v1.2.
+    ``name`` may be empty. The lowest layers of ``diff_ids`` may be missing if Docker has them, or if they are in
+    ``stream`` already, by these ``names``. The manifest comes last: Docker takes nothing over before it has that, so
+    that a layer which turns out to be wrong, and so ends the archive, leaves nothing behind. Source of the format:
+    Docker image specification v1.2.
     """
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
     _write_member(stream, config_name, len(config), iter([config]))
     for diff_id, size, content in layers:
         _write_member(stream, _layer_name(diff_id), size, content)
     all_names = [*names, *map(_layer_name, diff_ids[len(names) :])]
-    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": all_names}]
+    manifest = [{"Config": config_name, "RepoTags": [name] if name else None, "Layers": all_names}]
     raw = json.dumps(manifest).encode()
     _write_member(stream, "manifest.json", len(raw), iter([raw]))
     stream.write(bytes(2 * tarfile.BLOCKSIZE))

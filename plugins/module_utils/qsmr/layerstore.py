@@ -20,7 +20,7 @@ from typing import IO
 from .archive import CHUNK, ImageArchive, file_sha256
 from .compression import GZIP, ZSTD, Undecodable, compressed, decompressed
 from .errors import QsmrError
-from .files import write_atomically
+from .files import make_directory, write_atomically
 
 DIRECTORY = ".qsmr_layers"
 PARTIAL = ".part"
@@ -97,7 +97,7 @@ class LayerStore:
         digest = hashlib.sha256()
         name = ""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             with tempfile.NamedTemporaryFile(dir=self.directory, suffix=PARTIAL, delete=False) as target:
                 name = target.name
                 for piece in content:
@@ -119,7 +119,7 @@ class LayerStore:
         path = self.directory / f"{hashlib.sha256(content).hexdigest()}.json"
         try:
             if not path.exists() or path.read_bytes() != content:
-                self.directory.mkdir(parents=True, exist_ok=True)
+                make_directory(self.directory)
                 write_atomically(path, content.decode())
         except OSError as error:
             raise QsmrError(f"{self.directory} cannot be written to: {error.strerror}") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import QsmrError
-from .files import write_atomically
+from .files import make_directory, write_atomically
 from .hostpaths import why
 from .release import DIRECTORY_MODE
 
@@ -76,7 +76,8 @@ class Lock:
         """Between reading and writing nobody else does either."""
         guard = self.path.with_suffix(".guard")
         try:
-            self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            make_directory(self.path.parent.parent)
+            make_directory(self.path.parent, DIRECTORY_MODE)
             descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o640)
         except OSError as error:
             raise QsmrError(f"{guard} cannot be opened: {why(error)}") from None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import write_atomically
+from .files import make_directory, write_atomically
 
 if TYPE_CHECKING:
     from .transport import Report
@@ -99,7 +99,7 @@ class PushProgress:
         self._write()
 
     def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self._path.parent)
         write_atomically(self._path, json.dumps({**self._now, "updated": round(time.time(), 1)}))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import QsmrError
-from .files import write_atomically
+from .files import make_directory, write_atomically
 from .hostpaths import why
 from .names import check_project_name, is_plain
 
@@ -137,8 +137,8 @@ class Releases:
         try:
             if self.current == snapshot_id:
                 self.link.unlink()
-            for parent in (self.root, directory.parent, directory):
-                parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            make_directory(self.root.parent)
+            make_directory(directory, DIRECTORY_MODE)
             for name, text in files.items():
                 write_atomically(directory / name, text, MODES.get(name, FILE_MODE))
         except OSError as error:

@@ -16,6 +16,7 @@ from .errors import QsmrError
 
 MOST_SHOWN = 20
 LARGEST_FREQ_MODE = 999
+LONGEST_LINE = 4096
 # The widest number that the services' databases and our ledger hold.
 _LARGEST = 2**63 - 1
 _SCAN = re.compile(rb"(?:([1-9][0-9]{0,2}):)?([1-9][0-9]{0,18})")
@@ -41,7 +42,8 @@ def read_scans(path: Path, freq_mode: int | None, skip: int = 0) -> Iterator[tup
     scans before the iterator is exhausted. The skipped rows are checked like the others.
     """
     try:
-        with path.open("rb") as lines:
+        with path.open("rb") as stream:
+            lines = iter(lambda: stream.readline(LONGEST_LINE), b"")
             yield from _scans_of(lines, str(path), freq_mode, skip)
     except OSError as error:
         raise QsmrError(f"Scan id file {path} cannot be read: {error.strerror}") from None
@@ -53,6 +55,8 @@ def _scans_of(lines: Iterable[bytes], name: str, freq_mode: int | None, skip: in
     faults: list[str] = []
     row = bad = 0
     for number, line in enumerate(lines, 1):
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            raise QsmrError(f"{name} line {number} is longer than {LONGEST_LINE} bytes: that is no list of scan ids")
         word = line.removeprefix(_BOM).strip() if number == 1 else line.strip()
         if not word:
             continue
