@@ -52,7 +52,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing where the image is.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""
@@ -98,7 +98,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostimage import HostImage, megabytes
+from ansible.module_utils.qsmr.hostimage import CONTAINERD, HostImage, megabytes
 from ansible.module_utils.qsmr.hostlayers import Lacking
 from ansible.module_utils.qsmr.release import Releases
 
@@ -123,7 +123,7 @@ def present(image: HostImage, order: dict, sent: int, once_more: bool, check_mod
             raise
         probe = image.probe()
         if error.refused:
-            probe["layers"] = 0
+            probe |= {"layers": 0, "store": CONTAINERD}
         answer.update(lacks=error.layers, why=str(error), probe=probe, actions=answer["actions"][:-1])
     return answer
 
@@ -142,9 +142,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    image = HostImage(Docker(), given["snapshot"], Releases(Path(given["host_dir"]), given["project"]))
-    name = image.wanted.name
     try:
+        image = HostImage(Docker(), given["snapshot"], Releases(Path(given["host_dir"]), given["project"]))
+        name = image.wanted.name
         if given["state"] == "probe":
             module.exit_json(changed=False, image=name, probe=image.probe())
         result = present(image, given["order"], given["sent"], given["once_more"], module.check_mode)

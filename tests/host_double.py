@@ -100,8 +100,9 @@ class HostDouble:
                 return Result(1, "", "invalid diffID")
         labels = json.loads(config)["config"]["Labels"]
         found = {"Id": image_id(config), "RootFS": {"Layers": diff_ids}, "Config": {"Labels": labels}}
-        self.images[manifest["RepoTags"][0]] = found
-        return Result(0, f"Loaded image: {manifest['RepoTags'][0]}")
+        [name] = manifest["RepoTags"] or [found["Id"]]
+        self.images[name] = found
+        return Result(0, f"Loaded image: {name}")
 
     @contextmanager
     def read(self, argv: Sequence[str], env: Mapping[str, str]) -> Iterator[IO[bytes]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from image_archives import write_archive
 from qsmr.archive import file_sha256, read_image
-from qsmr.hostimage import HostImage
+from qsmr.hostimage import CONTAINERD, HostImage
 from qsmr.hostlayers import Lacking
 from qsmr.pushplan import HostPlan, plan
 from qsmr.release import Releases
@@ -101,4 +101,6 @@ class Target:
         try:
             self.image(snapshot).make(self.send(snapshot, **changes).order)
         except Lacking as error:
-            self.image(snapshot).make(self.send(snapshot, **({"layers": 0} if error.refused else {})).order)
+            self.image(snapshot).make(
+                self.send(snapshot, **({"layers": 0, "store": CONTAINERD} if error.refused else {})).order
+            )

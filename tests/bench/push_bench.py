@@ -14,6 +14,7 @@ import argparse
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -45,7 +46,7 @@ RESULTS = REPOSITORY / "build/bench/push.json"
 LINK, FAN_OUT_LINK, SLOW_LINK = 200, 100, 10  # Mbit/s
 # Shares of the image: three layers that stay, and the one that changes: an encrypted archive, tables, xml.
 BASE, TOP = (0.37, 0.37, 0.185), {"archive": 0.0075, "tables": 0.045, "xml": 0.0225}
-LARGEST = 5_000_000  # bytes of a file that is taken: a larger one would spoil the shares
+LARGEST = 20_000_000  # bytes of a file that is taken: a larger one would spoil the shares
 PIECES = 20  # files of tables, and of xml; a typical change is a new archive and one in ten of these
 
 PLAYBOOK = """\
@@ -77,15 +78,17 @@ class Bytes(NamedTuple):
 
 
 def base_layers(size: int) -> Iterator[bytes]:
-    """Layers of this machine's own programs and libraries: what a Matlab runtime is like."""
-    files = (path for path in sorted(Path("/usr").rglob("*")) if path.is_file() and not path.is_symlink())
-    files = (path for path in files if path.stat().st_size < LARGEST)
+    """Layers made of copies of this machine's shared libraries: what a Matlab runtime is like."""
+    tree = next(Path("/usr/lib").glob("*-linux-gnu"))
+    files = [path for path in sorted(tree.rglob("*")) if path.is_file() and not path.is_symlink()]
+    files = [path for path in files if path.stat().st_size < LARGEST]
+    copies = ((f"copy{number}", path) for number in itertools.count() for path in files)
     for share in BASE:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             while buffer.tell() < share * size:
-                path = next(files)
-                member = tarfile.TarInfo(str(path).lstrip("/"))
+                copy, path = next(copies)
+                member = tarfile.TarInfo(f"{copy}/{path.relative_to(tree)}")
                 member.size = path.stat().st_size
                 with path.open("rb") as stream:
                     tar.addfile(member, stream)
@@ -305,7 +308,7 @@ def fan_out_targets(found: dict[str, dict[str, float]]) -> list[Target]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What it takes to bring a snapshot's image to hosts.")
     parser.add_argument("--size", type=float, default=1090, help="MB of the image")
-    parser.add_argument("--payload", type=float, default=50, help="MB that go to one host and to many")
+    parser.add_argument("--payload", type=float, default=100, help="MB that go to one host and to many")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=["images", "fan-out"])
     given = parser.parse_args()

@@ -8,7 +8,7 @@ import pytest
 from host_double import HostDouble, image, snapshot
 from qsmr import hostimage
 from qsmr.hostcheck import faults
-from qsmr.hostimage import HostImage, Wanted, room_fault
+from qsmr.hostimage import HostImage, Wanted, loads, room_fault, room_to_load
 from qsmr.release import Releases
 
 NAME = "qsmr_snapshot_demo:r1"
@@ -42,17 +42,17 @@ def test_image_is_known_by_what_it_is_and_not_by_its_name(host, store, images, f
 
 
 @pytest.mark.parametrize(
-    ("layers", "missing"),
+    ("layers", "known"),
     [
-        ([], 20),
-        (["sha256:base"], 10),
-        (["sha256:code"], 20),
-        (["sha256:x", "sha256:code"], 20),
-        (["sha256:base", "sha256:code"], 0),
+        ([], 0),
+        (["sha256:base"], 1),
+        (["sha256:code"], 0),
+        (["sha256:x", "sha256:code"], 0),
+        (["sha256:base", "sha256:code"], 2),
     ],
 )
-def test_layer_counts_with_all_below_it(layers, missing):
-    assert Wanted.from_snapshot(snapshot("r1")).missing_bytes([image("sha256:any", layers)]) == missing
+def test_layer_counts_with_all_below_it(layers, known):
+    assert Wanted.from_snapshot(snapshot("r1")).known_layers([image("sha256:any", layers)]) == known
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,32 @@ def test_layer_counts_with_all_below_it(layers, missing):
 def test_room_is_reckoned(monkeypatch, images, staged, share, one_disk, free, fits):
     monkeypatch.setattr(hostimage, "on_one_disk", lambda first, second: one_disk)
     monkeypatch.setattr(hostimage, "disk_free", lambda path: free)
-    loading = 2 * Wanted.from_snapshot(snapshot("r1")).missing_bytes(images.values())
+    loading = room_to_load([10, 10], [Wanted.from_snapshot(snapshot("r1")).known_layers(images.values()), 2])
     found = hostimage.room(Path("/opt/qsmr/demo/incoming"), Path("/var/lib/docker"))
     fault = room_fault(NAME, found, staged, loading, share)
     assert (fault == "") is fits
     assert fits or f"No room for the image {NAME}" in fault
+
+
+@pytest.mark.parametrize(
+    ("sizes", "absent", "counts"),
+    [
+        ([10, 10, 10], 0, [3]),
+        ([200, 200, 10], 0, [1, 2, 3]),
+        ([200, 200, 10], 1, [2, 3]),
+        ([200, 10], 2, [2]),
+        ([70, 70, 10, 200], 0, [2, 4]),
+        ([10] * 120, 0, [13, 26, 39, 52, 65, 78, 91, 104, 117, 120]),
+    ],
+)
+def test_docker_takes_over_large_layers_as_they_come_and_small_ones_together(monkeypatch, sizes, absent, counts):
+    monkeypatch.setattr(hostimage, "LOADED_AT_ONCE", 130)
+    assert loads(sizes, absent) == counts
+
+
+def test_room_is_that_of_all_layers_and_the_largest_step_twice():
+    assert room_to_load([200, 300, 10], [0, 1, 2, 3]) == 510 + 300
+    assert room_to_load([200, 300, 10], [1, 3]) == 310 + 310
 
 
 def test_probe_asks_docker_once_where_the_image_is(host, tmp_path):

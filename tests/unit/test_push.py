@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from host_double import HostDouble
 from push_snapshots import Target, files, layer, write_snapshot
+from qsmr import hostimage
 from qsmr.compression import has_zstd
 from qsmr.errors import QsmrError
+from qsmr.hostimage import CONTAINERD
 from qsmr.hostlayers import STAGED_FOR, Lacking
 from qsmr.pushplan import plan
 
@@ -214,8 +216,44 @@ def test_thin_archive_that_docker_refuses_is_followed_by_the_whole_one(target, h
         target.image(second).make(made.order)
     assert found.value.refused
     host.fails = {}
-    target.image(second).make(target.send(second, layers=0).order)
+    target.image(second).make(target.send(second, layers=0, store=CONTAINERD).order)
     assert layer_files(host) == 3
+
+
+def test_large_layers_are_taken_over_as_they_arrive(target, host, first, monkeypatch):
+    monkeypatch.setattr(hostimage, "LOADED_AT_ONCE", 200_000)
+    made = target.send(first)
+    assert made.order["loads"] == [1, 2, 3]
+    arrived = [made.order["config"], *(step["blob"] for step in made.order["layers"])]
+    asked = []
+
+    def wait(sha256: str) -> None:
+        asked.append(sha256)
+        assert len(host.images) == max(0, len(asked) - 2), "a layer waited for a later one"
+
+    target.image(first).make(made.order, wait)
+    assert asked == arrived
+    assert len(host.images) == 1, "an image of some of the layers was left"
+    assert has(target, first)
+
+
+def test_load_that_was_cut_off_goes_on_from_the_layers_that_docker_took_over(target, host, first, second, monkeypatch):
+    monkeypatch.setattr(hostimage, "LOADED_AT_ONCE", 200_000)
+    made = target.send(first)
+
+    def cut(sha256: str) -> None:
+        if sha256 == made.order["layers"][2]["blob"]:
+            raise QsmrError("cut off")
+
+    with pytest.raises(QsmrError, match="cut off"):
+        target.image(first).make(made.order, cut)
+    assert not has(target, first)
+    loads = host.commands.count("docker load --quiet")
+    assert target.image(first).probe()["layers"] == 2
+    target.image(first).make(made.order)
+    assert host.commands.count("docker load --quiet") == loads + 1
+    assert has(target, first)
+    assert len(host.images) == 1
 
 
 def test_what_docker_says_reaches_the_user_and_nothing_is_sent_again(target, host, first):

@@ -5,7 +5,9 @@ Runs on lab hosts: Python 3.9 and the standard library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +22,11 @@ from .release import Releases
 
 # What an image was made from. It goes with the image, unlike the id, whose meaning Docker 29 changed.
 INPUTS_LABEL = "org.qsmr.fleet.inputs"
+# What an image of the lowest layers only belongs to: the name, without tag, of the image that is being loaded.
+PART_LABEL = "org.qsmr.fleet.part-of"
 LOAD_TIMEOUT = 3600.0
+# Bytes of layers that Docker takes over in a go, while the next ones arrive.
+LOADED_AT_ONCE = 128 << 20
 # A store of Docker's that takes images only whole, those parts included that it has.
 CONTAINERD = "containerd"
 # How a load ends that refers to layers which Docker has not, or not to its satisfaction.
@@ -54,10 +60,6 @@ class Wanted:
     def known_layers(self, images: Iterable[Mapping[str, Any]]) -> int:
         """How many of its lowest layers ``images`` have. A layer counts with all that lies below it, as for Docker."""
         return max((common_prefix(self.diff_ids, layers_of(found)) for found in images), default=0)
-
-    def missing_bytes(self, images: Iterable[Mapping[str, Any]]) -> int:
-        """Size of the layers that none of ``images`` has."""
-        return sum(int(layer["size"]) for layer in self.layers[self.known_layers(images) :])
 
 
 def layers_of(found: Mapping[str, Any]) -> list[str]:
@@ -119,45 +121,83 @@ class HostImage:
 
     def room_fault(self, docker_root: Path) -> str:
         """Why Docker has no room for the image, as far as can be known before it is planned what to send."""
-        loading = 2 * self.wanted.missing_bytes(self.docker.images())
+        sizes = [int(layer["size"]) for layer in self.wanted.layers]
+        known = self.wanted.known_layers(self.docker.images())
+        loading = room_to_load(sizes, [known, *loads(sizes, known)])
         return room_fault(self.wanted.name, room(self.layers.incoming, docker_root), 0, loading)
 
-    def make(self, order: Mapping[str, Any]) -> None:
+    def make(self, order: Mapping[str, Any], wait: Callable[[str], None] = lambda _sha256: None) -> None:
         """Have the image as ``order`` says (see qsmr.pushplan), from what has arrived, was kept, and Docker has.
 
-        Raises Lacking for what has to be sent once more. Whatever fails, what has arrived stays for the next run.
+        ``wait`` returns when the blob that it is given has arrived. Raises Lacking for what has to be sent once more.
+        Whatever fails, what has arrived stays for the next run, and what Docker took over, too.
         """
         diff_ids = self.wanted.diff_ids
         lower, images = diff_ids[: order["absent"]], self.docker.images()
         known = self.wanted.known_layers(images)
         if known < len(lower):
             raise Lacking("Docker has lost layers of it since it was asked", lower[known:])
+        wait(order["config"])
         config = self.layers.config(order["config"])
-        steps = {layer["diff_id"]: (number, layer) for number, layer in enumerate(order["layers"], order["absent"])}
+        found_parts = [found for found in images if self._is_part(found)]
+        parts = [found["Id"] for found in found_parts]
+        known = len(lower)
+        if len(order["loads"]) > 1:  # an earlier run may have been cut off between two of them
+            known = max(known, self.wanted.known_layers(found_parts))
+        for count in order["loads"]:
+            if count == len(diff_ids):
+                self._load(order, self.wanted.name, config, lower if order["whole"] else diff_ids[:known], wait, images)
+            elif count > known:
+                part = part_of(config, count, self.wanted.name)
+                self._load(order, "", part, diff_ids[:known], wait, images)
+                parts.append(f"sha256:{hashlib.sha256(part).hexdigest()}")
+                known = count
+        found = self.find()
+        if not found:
+            raise QsmrError(
+                f"Docker loaded another image than the snapshot's {self.wanted.name}: build the snapshot again"
+            )
+        self.name(found)
+        for part in parts:
+            self.docker.call("image", "rm", part)
+        self.layers.settle(order, diff_ids)
+
+    def _is_part(self, found: Mapping[str, Any]) -> bool:
+        labels = (found.get("Config") or {}).get("Labels") or {}
+        return bool(labels.get(PART_LABEL) == repository(self.wanted.name))
+
+    def _load(
+        self,
+        order: Mapping[str, Any],
+        name: str,
+        config: bytes,
+        below: list[str],
+        wait: Callable[[str], None],
+        images: list[dict[str, Any]],
+    ) -> None:
+        """Have Docker take over the layers of an image above those ``below``; ``name`` may be empty."""
+        diff_ids: list[str] = json.loads(config)["rootfs"]["diff_ids"]
+        numbers = range(len(below), len(diff_ids))
+        steps = {number: order["layers"][number - order["absent"]] for number in numbers}
+        for layer in steps.values():
+            if "blob" in layer:
+                wait(layer["blob"])
         contents = (
-            (diff_id, layer["size"], self.layers.content(layer, number >= order["keep_from"]))
-            for diff_id, (number, layer) in steps.items()
+            (layer["diff_id"], layer["size"], self.layers.content(layer, number >= order["keep_from"]))
+            for number, layer in steps.items()
         )
 
         def write(stream: IO[bytes]) -> None:
-            names = self._copy_lower(stream, lower, images) if order["whole"] else []
-            write_archive(stream, self.wanted.name, config, diff_ids, contents, names)
+            names = self._copy_lower(stream, below, images) if order["whole"] else []
+            write_archive(stream, name, config, diff_ids, contents, names)
 
         result = self.docker.load(write, LOAD_TIMEOUT)
-        if result.code and lower and any(words in result.words for words in THIN_REFUSED):
-            raise Lacking(f"Docker wants all layers: {result.words}", lower, refused=True)
+        if result.code and below and any(words in result.words for words in THIN_REFUSED):
+            raise Lacking(f"Docker wants all layers: {result.words}", below, refused=True)
         if result.code:
             raise QsmrError(
                 f"Docker did not load {self.wanted.name}: {explain(result)} (run again, it need not be resent)"
             )
-        found = self.find()
-        if not found:
-            raise QsmrError(
-                f"Docker loaded another image than the snapshot's {self.wanted.name} (it said: {result.words}): "
-                "build the snapshot again"
-            )
-        self.name(found)
-        self.layers.settle(order, diff_ids)
 
     def _copy_lower(self, stream: IO[bytes], lower: list[str], images: list[dict[str, Any]]) -> list[str]:
         """Write layers that Docker has, as it saves them; returns their names. Raises Lacking if it does not."""
@@ -178,6 +218,43 @@ class HostImage:
             self.docker.out(f"Naming the image {self.wanted.name}", "tag", found, self.wanted.name)
 
 
+def part_of(config: bytes, count: int, name: str) -> bytes:
+    """The configuration of an image of the ``count`` lowest layers of the image that has this configuration and name.
+
+    Source of the format: Docker image specification v1.2.
+    """
+    whole = json.loads(config)
+    kept = {key: whole[key] for key in ("architecture", "os", "variant") if key in whole}
+    layers = {"type": "layers", "diff_ids": whole["rootfs"]["diff_ids"][:count]}
+    labels = {PART_LABEL: repository(name)}
+    return json.dumps({**kept, "config": {"Labels": labels}, "rootfs": layers}).encode()
+
+
+def repository(name: str) -> str:
+    """An image's name without its tag."""
+    return name.rpartition(":")[0]
+
+
+def loads(sizes: Sequence[int], absent: int) -> list[int]:
+    """After how many layers each Docker is to take over what it got, if it has the lowest ``absent`` ones.
+
+    ``sizes`` of all layers in bytes. The last number is that of all layers.
+    """
+    counts, size = [], 0
+    for count in range(absent + 1, len(sizes)):
+        size += sizes[count - 1]
+        if size >= LOADED_AT_ONCE:
+            counts.append(count)
+            size = 0
+    return [*counts, len(sizes)]
+
+
+def room_to_load(sizes: Sequence[int], counts: Sequence[int]) -> int:
+    """Bytes that Docker needs to load layers between these ``counts``: it unpacks what it gets before it takes it."""
+    steps = [sum(sizes[counts[n] : counts[n + 1]]) for n in range(len(counts) - 1)]
+    return sum(steps) + max(steps)
+
+
 def room(incoming: Path, docker_root: Path) -> dict[str, Any]:
     """Free disk where what is sent arrives, and where Docker keeps images."""
     return {
@@ -190,8 +267,7 @@ def room(incoming: Path, docker_root: Path) -> dict[str, Any]:
 def room_fault(name: str, found: Mapping[str, Any], staged: int, loading: int, share: float = 1.0) -> str:
     """Why ``staged`` bytes to be sent, and ``loading`` bytes of Docker's, find no room; empty if they do.
 
-    ``share`` is that of the free disk which may be used. Docker unpacks what it loads before it takes the layers over,
-    so that it needs room for them twice.
+    ``share`` is that of the free disk which may be used.
     """
     needs = [(found["staging"], staged), (found["docker"], loading)]
     if found["one_disk"]:

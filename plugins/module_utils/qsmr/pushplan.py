@@ -19,7 +19,7 @@ from typing import Any
 from .archive import read_image
 from .compression import GZIP, ZSTD, decompressed, has_zstd
 from .errors import QsmrError
-from .hostimage import CONTAINERD, memory_free, room_fault
+from .hostimage import CONTAINERD, loads, memory_free, room_fault, room_to_load
 from .layerstore import DIRECTORY, LayerStore, StoredLayer, layer_of
 from .snapshot import Snapshot, find_snapshots, read_snapshot
 
@@ -103,6 +103,7 @@ class _Planner:
         self.level = level
         self.image = read_image(snapshot.image_file)
         named = snapshot.manifest["image"]
+        self.sizes = [layer.size for layer in self.image.layers]
         self.diff_ids = [layer.diff_id for layer in self.image.layers]
         if [self.image.id, *self.diff_ids] != [named["id"], *(layer["diff_id"] for layer in named["layers"])]:
             raise QsmrError(f"{snapshot.image_file} is not the image of its snapshot.json: build the snapshot again")
@@ -129,11 +130,15 @@ class _Planner:
             if layer.diff_id not in probe["kept"]:
                 blobs.setdefault(layer.sha256, Blob(layer.sha256, layer.stored_size, layer.path))
         missing = [blob for blob in blobs.values() if blob.sha256 not in probe["staged"]]
-        fault = self._room_fault(probe, 0 if whole else absent, missing, disk_share)
+        below = 0 if whole else absent
+        # That store wants layers and their image together.
+        counts = [len(self.diff_ids)] if probe["store"] == CONTAINERD else loads(self.sizes, absent)
+        fault = self._room_fault(probe, [below, *counts], missing, disk_share)
         if fault:
             return HostPlan(fault=fault)
         steps = [_step(layer, layer.diff_id in probe["kept"]) for layer in layers]
-        order = {"absent": absent, "whole": whole, "keep_from": self.shared, "config": config.stem, "layers": steps}
+        order = {"absent": absent, "whole": whole, "loads": counts, "keep_from": self.shared}
+        order |= {"config": config.stem, "layers": steps}
         return HostPlan(missing, order)
 
     def _choose(self, index: int, probe: Mapping[str, Any]) -> StoredLayer:
@@ -181,11 +186,10 @@ class _Planner:
         image = read_image(source.image_file)
         return layer_of(source.image_file, image, len(image.layers) + place)
 
-    def _room_fault(self, probe: Mapping[str, Any], lowest: int, missing: list[Blob], disk_share: float) -> str:
-        """Why the host has no room, with the figures. Docker unpacks what it loads before it takes the layers over."""
+    def _room_fault(self, probe: Mapping[str, Any], counts: list[int], missing: list[Blob], disk_share: float) -> str:
+        """Why the host has no room, with the figures."""
         staged = sum(blob.size - int(probe["staged"].get(f"{blob.sha256}.part", 0)) for blob in missing)
-        loading = 2 * sum(layer.size for layer in self.image.layers[lowest:])
-        return room_fault(self.image.name, probe["room"], staged, loading, disk_share)
+        return room_fault(self.image.name, probe["room"], staged, room_to_load(self.sizes, counts), disk_share)
 
 
 def _store_of(snapshots: Path) -> Path:
