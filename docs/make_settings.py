@@ -38,8 +38,9 @@ def cell(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """A description without the marks of Ansible's documentation."""
-    return re.sub(r"\b[A-Z]\((.*?)\)", r"`\1`", re.sub(r"\s+", " ", text)).replace("|", r"\|")
+    """A description without the marks of Ansible's documentation, and nothing in it taken for HTML or a table's end."""
+    code = re.sub(r"\b[A-Z]\((.*?)\)", r"`\1`", re.sub(r"\s+", " ", text)).replace("|", r"\|").split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(code))
 
 
 def settings() -> str:
@@ -50,7 +51,7 @@ def settings() -> str:
             lines += ["", f"## {line[2:]}", "", "| Setting | Default | Meaning |", "|---|---|---|"]
         elif found := SETTING.fullmatch(line):
             name, default = found["name"] or found["bare"], found["default"] or found["value"]
-            lines.append(f"| `{name}` | {cell(default)} | {(found['meaning'] or '').replace('|', chr(92) + '|')} |")
+            lines.append(f"| `{name}` | {cell(default)} | {plain(found['meaning'] or '')} |")
     return "\n".join(lines[1:]) + "\n"
 
 
