@@ -61,9 +61,9 @@ def prepare(settings: Settings) -> None:
     settings.secret_key()
     database = Database(settings.database_url)
     database.migrate()
-    with database.writer.begin() as connection:
+    with database.transaction(writes=True) as connection:
         set_administrator(connection, settings.admin_user, settings.admin_password)
-    database.reader.dispose()
+    database.engine.dispose()
 
 
 main()

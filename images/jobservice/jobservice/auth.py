@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flask import Blueprint, abort, current_app, g, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 from sqlalchemy.exc import IntegrityError
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized
@@ -20,6 +20,7 @@ from .database import reading
 from .schema import users
 
 TOKEN_SECONDS = 600
+BY_NUMBER, BY_NAME = (select(users).where(column == bindparam("key")) for column in (users.c.id, users.c.username))
 
 blueprint = Blueprint("auth", __name__, url_prefix="/rest_api")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -61,7 +62,7 @@ def _authenticate() -> Row[Any] | None:
         return None
     try:
         user_id = current_app.extensions["tokens"].loads(given.username, max_age=TOKEN_SECONDS)["id"]
-        return _find(users.c.id == user_id)
+        return _find(BY_NUMBER, user_id)
     except BadSignature:
         return _login(given.username, given.password or "")
 
@@ -70,7 +71,7 @@ def _login(username: str, password: str) -> Row[Any] | None:
     guesses, address = current_app.extensions["guesses"], request.remote_addr or ""
     if seconds := guesses.wait(username, address):
         raise TooManyRequests("Too many wrong passwords, try again later", retry_after=math.ceil(seconds))
-    user = _find(users.c.username == username)
+    user = _find(BY_NAME, username)
     matches = check_password_hash(user.password_hash if user else _nobodys_hash(), password) and user is not None
     guesses.note(username, address, matches)
     return user if matches else None
@@ -82,14 +83,14 @@ def _nobodys_hash() -> str:
     return generate_password_hash("")
 
 
-def _find(condition: ColumnElement[bool]) -> Row[Any] | None:
+def _find(query: Select[Any], key: int | str) -> Row[Any] | None:
     with reading() as connection:
-        return connection.execute(select(users).where(condition)).one_or_none()
+        return connection.execute(query, {"key": key}).one_or_none()
 
 
 def set_administrator(connection: Connection, username: str, password: str) -> None:
     """Make sure that there is this administrator with this password, so that the operator can change it."""
-    user = connection.execute(select(users).where(users.c.username == username)).one_or_none()
+    user = connection.execute(BY_NAME, {"key": username}).one_or_none()
     if user is None:
         add_user(connection, username, password, is_admin=True)
     elif not (user.is_admin and check_password_hash(user.password_hash, password)):

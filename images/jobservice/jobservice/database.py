@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,24 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         arguments: dict[str, Any] = {"timeout": BUSY_SECONDS} if self.is_sqlite else {"connect_timeout": 10}
         # Without the values in its messages: URLs of jobs hold secrets, and messages get logged.
-        self.reader = create_engine(url, connect_args=arguments, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
-        self.writer = self.reader.execution_options(writes=True)
+        self.engine = create_engine(url, connect_args=arguments, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
         if self.is_sqlite:
-            event.listen(self.reader, "connect", _prepare_sqlite)
-            event.listen(self.reader, "begin", _begin_sqlite)
+            event.listen(self.engine, "connect", _prepare_sqlite)
+
+    @contextmanager
+    def transaction(self, *, writes: bool) -> Iterator[Connection]:
+        """All that the block does, or with an exception nothing."""
+        with self.engine.begin() as connection:
+            if self.is_sqlite:
+                # A transaction that reads first and then wants to write may be refused instead of waiting its turn.
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            yield connection
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; of several processes one does it and the others wait."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self.writer.begin() as connection:
+        with self.transaction(writes=True) as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config.attributes["connection"] = connection
@@ -40,26 +47,21 @@ class Database:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says so, not where the driver guesses
+    connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and then wants to write may be refused at once instead of waiting its turn.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-@contextmanager
-def reading() -> Iterator[Connection]:
+def reading() -> AbstractContextManager[Connection]:
     """Transaction for statements that only read."""
-    with current_app.extensions["database"].reader.begin() as connection:
-        yield connection
+    return _transaction(writes=False)
 
 
-@contextmanager
-def writing() -> Iterator[Connection]:
+def writing() -> AbstractContextManager[Connection]:
     """Transaction for changes: all of the block's, or with an exception none."""
-    with current_app.extensions["database"].writer.begin() as connection:
-        yield connection
+    return _transaction(writes=True)
+
+
+def _transaction(*, writes: bool) -> AbstractContextManager[Connection]:
+    database: Database = current_app.extensions["database"]
+    return database.transaction(writes=writes)

@@ -10,13 +10,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, request
-from sqlalchemy import Column, Connection, Row, Select, insert, select, update
+from flask import Blueprint, Response, abort, request
+from sqlalchemy import Column, Connection, Row, Select, bindparam, insert, select, update
 from werkzeug.exceptions import BadRequest, Conflict
 
 from .auth import login_required
 from .database import reading, writing
-from .projects import find_project, make_project, prio_score
+from .projects import find_project, lock_project, make_project, prio_score
 from .schema import jobs, projects, workers
 from .web import (
     API,
@@ -46,6 +46,29 @@ LISTED = (
 TIMES = {"AVAILABLE": "added_at", "CLAIMED": "claimed_at", "FINISHED": "finished_at", "FAILED": "failed_at"}
 STATUSES = (*TIMES, "STARTED")
 OUTCOMES = ("FINISHED", "FAILED")
+# Made once, because making a statement takes longer than its execution.
+UNCLAIMED = (
+    select(jobs.c.nr).where(jobs.c.project_id == bindparam("project_id"), jobs.c.claimed.is_(False)).limit(FETCH_FROM)
+)
+FETCHED = select(jobs.c.id, jobs.c.source_url, jobs.c.target_url).where(jobs.c.nr == bindparam("job"))
+JOB = (
+    select(*(column for column in jobs.c if column is not jobs.c.output))
+    .join(projects)
+    .where(projects.c.project == bindparam("project"), jobs.c.id == bindparam("job"))
+)
+CHANGE = update(jobs).where(jobs.c.nr == bindparam("job"))
+CLAIM = CHANGE.where(jobs.c.claimed.is_(False))
+COUNTERS = ("nr_added", "nr_claimed", "nr_finished", "nr_failed", "total_processing_time")
+COUNT = (
+    update(projects)
+    .where(projects.c.id == bindparam("counted"))
+    .values({name: projects.c[name] + bindparam(f"more_{name}") for name in COUNTERS})
+)
+ACTIVE = (
+    update(workers)
+    .where(workers.c.project_id == bindparam("project"), workers.c.name == bindparam("worker"))
+    .values(last_active_at=bindparam("now"), nr_claims=workers.c.nr_claims + bindparam("claims"))
+)
 
 blueprint = Blueprint("jobs", __name__, url_prefix=API)
 
@@ -125,11 +148,8 @@ def _stored_jobs(connection: Connection, project_id: int, ids: list[str]) -> dic
 
 def _update_counters(connection: Connection, project_id: int, **changes: Any) -> None:
     """Add to the counters, set the times."""
-    values = {
-        name: value if isinstance(value, datetime) else projects.c[name] + value
-        for name, value in changes.items()
-    }  # fmt: skip
-    connection.execute(update(projects).where(projects.c.id == project_id).values(values))
+    more = {f"more_{name}": changes.pop(name, 0) for name in COUNTERS}
+    connection.execute(COUNT, {"counted": project_id} | more | changes)
 
 
 @blueprint.get("/projects/jobs/fetch")
@@ -154,12 +174,9 @@ def fetch(version: str, project: str) -> dict[str, Any]:
 def _fetch(connection: Connection, version: str, project: Row[Any] | None) -> dict[str, Any]:
     if project is None:
         abort(404, "No unclaimed jobs available")
-    unclaimed = select(jobs.c.nr).where(jobs.c.project_id == project.id, jobs.c.claimed.is_(False)).limit(FETCH_FROM)
-    if not (numbers := connection.scalars(unclaimed).all()):
+    if not (numbers := connection.scalars(UNCLAIMED, {"project_id": project.id}).all()):
         abort(404, "No unclaimed jobs available")
-    job = connection.execute(
-        select(jobs.c.id, jobs.c.source_url, jobs.c.target_url).where(jobs.c.nr == random.choice(numbers))  # noqa: S311
-    ).one()
+    job = connection.execute(FETCHED, {"job": random.choice(numbers)}).one()  # noqa: S311
     return {
         "Version": version,
         "Project": project.project,
@@ -180,22 +197,16 @@ def _fetch(connection: Connection, version: str, project: Row[Any] | None) -> di
 
 def _find_job(connection: Connection, project: str, job_id: str, *, lock: bool = False) -> Row[Any]:
     """The job's row without its output; answers 404."""
-    row = find_project(connection, project, lock=lock)
-    job = (
-        row
-        and connection.execute(
-            select(*(column for column in jobs.c if column is not jobs.c.output)).where(
-                jobs.c.project_id == row.id, jobs.c.id == job_id
-            )
-        ).one_or_none()
-    )
+    if lock:
+        lock_project(connection, project)
+    job = connection.execute(JOB, {"project": project, "job": job_id}).one_or_none()
     if job is None:
         abort(404, f"There is no job {job_id} in project {project}")
     return job
 
 
 def _update_job(connection: Connection, job: Row[Any], **values: Any) -> None:
-    connection.execute(update(jobs).where(jobs.c.nr == job.nr).values(values))
+    connection.execute(CHANGE, {"job": job.nr} | values)
 
 
 def _count_outcome(connection: Connection, job: Row[Any], outcome: str | None, **changes: Any) -> None:
@@ -212,11 +223,10 @@ def _count_outcome(connection: Connection, job: Row[Any], outcome: str | None, *
 def _note_activity(connection: Connection, project_id: int, worker: str | None, now: datetime, claims: int = 0) -> None:
     if worker is None:
         return
-    known = (workers.c.project_id == project_id) & (workers.c.name == worker)
-    change = update(workers).where(known).values(last_active_at=now, nr_claims=workers.c.nr_claims + claims)
-    if not connection.execute(change).rowcount:
+    change = {"project": project_id, "worker": worker, "now": now, "claims": claims}
+    if not connection.execute(ACTIVE, change).rowcount:
         row = {"project_id": project_id, "name": worker, "last_active_at": now, "nr_claims": claims}
-        connection.execute(insert(workers).values(row))
+        connection.execute(insert(workers), row)
 
 
 @blueprint.get("/<project>/jobs/<job_id>/claim")
@@ -243,12 +253,8 @@ def put_claim(version: str, project: str, job_id: str) -> dict[str, Any]:
     now = time.replace(microsecond=0)
     with writing() as connection:
         job = _find_job(connection, project, job_id, lock=True)
-        won = connection.execute(
-            update(jobs)
-            .where(jobs.c.nr == job.nr, jobs.c.claimed.is_(False))
-            .values(claimed=True, status="CLAIMED", worker=worker, claimed_at=now, outcome=None)
-        ).rowcount
-        if not won:
+        claim = {"claimed": True, "status": "CLAIMED", "worker": worker, "claimed_at": now, "outcome": None}
+        if not connection.execute(CLAIM, {"job": job.nr} | claim).rowcount:
             raise Conflict("The job is already claimed")
         _count_outcome(connection, job, None, nr_claimed=1, last_job_claimed_at=now)
         _note_activity(connection, job.project_id, worker, now, claims=1)
@@ -296,7 +302,8 @@ def put_status(version: str, project: str, job_id: str) -> dict[str, Any]:
         _update_job(connection, job, status=status, processing_time=seconds, outcome=outcome, **times)
         # A report sent again replaces the former one.
         former = job.processing_time if job.outcome else 0
-        _count_outcome(connection, job, outcome, total_processing_time=seconds - former if outcome else 0)
+        if outcome or job.outcome:
+            _count_outcome(connection, job, outcome, total_processing_time=seconds - former if outcome else 0)
         _note_activity(connection, job.project_id, job.worker, now)
     return {"Version": version, "Project": project, "ID": job_id, "Call": "PUT", "Status": status}
 
@@ -346,14 +353,14 @@ def get_jobs(version: str, project: str) -> Response:
     query = _listing()
     echo = {name.title(): request.args.get(name) for name in ("status", "start", "end", "worker")}
     head = json.dumps({"Version": version, "Project": project} | echo)
-    reader = current_app.extensions["database"].reader
+    transaction = reading()
     jobs_url = link(project, "jobs")
 
     def answer() -> Iterator[str]:
         # As a stream, so that a million jobs need no memory.
         yield head[:-1] + ', "Jobs": ['
         separator = "\n"
-        with reader.connect() as connection:
+        with transaction as connection:
             if row := find_project(connection, project):
                 found = connection.execution_options(yield_per=1000).execute(query.where(jobs.c.project_id == row.id))
                 for part in found.partitions():

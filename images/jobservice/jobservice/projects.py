@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, Response, abort, g, request
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .auth import login_required
@@ -17,14 +17,25 @@ from .web import API, clean_text, json_object, link, now_argument, parse_time, r
 
 DEADLINES_END = datetime(2038, 1, 19, 3, 14, 7)
 UNKNOWN_PROCESSING_TIME = 3600.0
+# Made once, because making a statement takes longer than its execution.
+PROJECT = select(projects).where(projects.c.project == bindparam("name"))
+PROJECT_LOCKED = PROJECT.with_for_update()
 
 blueprint = Blueprint("projects", __name__, url_prefix=API)
 
 
 def find_project(connection: Connection, name: str, *, lock: bool = False) -> Row[Any] | None:
-    """The project's row. Every change below a project locks it first, so they come one after the other."""
-    query = select(projects).where(projects.c.project == name)
-    return connection.execute(query.with_for_update() if lock else query).one_or_none()
+    """The project's row, locked if asked."""
+    return connection.execute(PROJECT_LOCKED if lock else PROJECT, {"name": name}).one_or_none()
+
+
+def lock_project(connection: Connection, name: str) -> None:
+    """Every change below a project locks its row first, so they come one after the other.
+
+    In SQLite the transaction has locked everything when it began.
+    """
+    if connection.dialect.name != "sqlite":
+        find_project(connection, name, lock=True)
 
 
 def make_project(connection: Connection, name: str, /, **values: Any) -> Row[Any]:
