@@ -90,16 +90,15 @@ def write_level2(directory: Path, jobs: int) -> None:
     altitude = np.linspace(16e3, 64e3, LEVELS)
     layer = 8e-6 * np.exp(-(((altitude - 34e3) / 10e3) ** 2))
     noise = np.random.default_rng(6)
-    keys = [Scan((1, FIRST_SCAN + 97 * n), 1) for n in range(scans)]
+    keys = (Scan((1, FIRST_SCAN + 97 * n), 1) for n in range(scans))
     file = ProductFile(directory / "level2_O3.nc", PRODUCT, keys, {"project": "bench"})
     kernel = np.eye(LEVELS)
     with file.open():
-        for n, scan in enumerate(keys):
+        for n, (_mode, scan_id) in enumerate(file.todo):
             angle = 2 * math.pi * n / 60
             latitude = math.degrees(math.asin(math.sin(math.radians(82)) * math.sin(angle)))
-            time = scan_time(scan.key[1]) / 86400 + 40587
+            time = scan_time(scan_id) / 86400 + 40587
             file.add(
-                scan.key,
                 {
                     "time": time, "latitude": latitude, "longitude": (n * 6.1 + 25 * math.sin(angle)) % 360,
                     "altitude": altitude + noise.normal(0, 300), "pressure": altitude, "temperature": altitude,

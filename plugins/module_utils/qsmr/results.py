@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import filecmp
+import heapq
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -248,15 +251,19 @@ def write_products(index: ResultIndex, directory: Path, project: str, odin_proje
     with contextlib.ExitStack() as stack:
         for file in files.values():
             stack.enter_context(file.open())
-        todo = sorted({key for file in files.values() for key in file.todo}, key=lambda key: (key[1], key[0]))
-        for key in todo:
+        each = [zip(file.todo, repeat(product)) for product, file in files.items()]
+        for key, todo in groupby(heapq.merge(*each, key=_by_scan), itemgetter(0)):
             document = json.loads(document_path(directory, key).read_bytes())
             row = index.scan(key) or {}
-            for product, file in files.items():
-                if key in file.todo:
-                    values = values_of(document, product)
-                    file.add(key, {**values, "worker": row["worker"], "processing_time": row["processing_time"]})
+            for _key, product in todo:
+                values = values_of(document, product)
+                files[product].add({**values, "worker": row["worker"], "processing_time": row["processing_time"]})
     return bool(files or gone)
+
+
+def _by_scan(todo: tuple[Key, str]) -> tuple[int, int]:
+    (freq_mode, scan_id), _product = todo
+    return scan_id, freq_mode
 
 
 def write_summary(index: ResultIndex, directory: Path) -> bool:
