@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import requests
 from browser import browser_page, fits, problems
 from contract.job_service import DIES_WITH_THE_TESTS, JobService, free_port, wait_until_healthy
+from contract.other_job_service import OtherJobService
 
 REPOSITORY = Path(__file__).parents[2]
 MANY = 60
@@ -45,12 +47,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
     found.kill()
 
 
-@pytest.fixture(scope="module")
-def elsewhere(service: JobService) -> Iterator[str]:
-    """The page as bin/dashboard.py serves it for that service."""
+@contextmanager
+def served(root: str, log: Path) -> Iterator[str]:
+    """The page as bin/dashboard.py serves it for a job service."""
     port = free_port()
-    command = [sys.executable, REPOSITORY / "bin/dashboard.py", "--port", str(port), service.root]
-    log = service.log_file.with_name("dashboard.log")
+    command = [sys.executable, REPOSITORY / "bin/dashboard.py", "--port", str(port), root]
     with log.open("w") as stream:
         process = subprocess.Popen([*DIES_WITH_THE_TESTS, *command], stdout=stream, stderr=stream)
     url = f"http://127.0.0.1:{port}"
@@ -58,6 +59,12 @@ def elsewhere(service: JobService) -> Iterator[str]:
     yield url
     process.terminate()
     process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(service: JobService) -> Iterator[str]:
+    with served(service.root, service.log_file.with_name("dashboard.log")) as url:
+        yield url
 
 
 def text_of(page: Any) -> str:
@@ -96,6 +103,55 @@ def test_page_shows_projects_progress_workers_failures_and_output(service, reque
         for secret in (TOKEN, "environment secret", service.password, service.username):
             assert secret not in seen + text_of(page)
         assert {request.split("/")[2] for request in asked} == {url.removeprefix("http://")}, "asks its own origin only"
+
+
+@pytest.fixture
+def theirs() -> Iterator[OtherJobService]:
+    service = OtherJobService(failed=320)
+    yield service
+    service.stop()
+
+
+def test_page_shows_a_service_that_is_not_ours(theirs, tmp_path):
+    with served(theirs.root, tmp_path / "log") as url, browser_page() as page:
+        page.goto(url)
+        page.click("text=their")
+        page.wait_for_selector("h3:text-is('321 jobs')")
+        page.wait_for_selector("caption:text-is('Jobs 1 to 50')")
+        facts = dict(zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts(), strict=True))
+        assert [facts[name] for name in ("Jobs", "Failed", "Finished", "Running", "Waiting")] == [
+            "324",
+            "321",
+            "1",
+            "1",
+            "1",
+        ]
+        assert "disk 7 is full" in page.inner_text("pre")
+        assert [path for path in theirs.asked if "/failures" in path] == [
+            "/rest_api/v4/their/failures?start=2026-11-24T09%3A00%3A00"
+        ], "of many failures the newest are analysed"
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_timeout(500)
+        assert sum("/failures" in path for path in theirs.asked) == 1, "once, while no other number of jobs has failed"
+        for _page in range(6):
+            page.click("button:text-is('Later')")
+            page.wait_for_timeout(100)
+        page.wait_for_selector("caption:text-is('Jobs 301 to 321')")
+        page.wait_for_selector("text=failed, given back")
+        page.select_option("select", "")
+        page.wait_for_selector("span:text-is('waiting for disk')")
+        page.click("text=1:9004")
+        page.wait_for_selector("pre:has-text('scan 1:9004')")
+        assert problems(page) == []
+
+
+def test_nothing_is_asked_below_a_project_that_does_not_exist(theirs, tmp_path):
+    """It would make a table there (REST contract v4, section 1)."""
+    with served(theirs.root, tmp_path / "log") as url, browser_page(bears="404") as page:
+        page.goto(f"{url}/#/typo")
+        page.wait_for_selector("text=There is no project typo.")
+        page.wait_for_timeout(500)
+    assert theirs.tables == {"their"}
 
 
 def test_all_jobs_can_be_paged_through_though_a_second_has_more_than_a_page(service):

@@ -8,6 +8,7 @@ const RECENT_MINUTES = 15; // workers and rate are told of so many minutes
 const RECENT_MOST = 2000;
 const PAGE = 50;           // jobs on a page
 const DEEPEST = 5000;      // lists without an order are not read further
+const FAILED_MOST = 300;   // of more failed jobs than that only those of the last hours are analysed
 const TIMED = {claimed: 'Claimed', finished: 'Finished', failed: 'Failed'};
 const BOILERPLATE = /^(Starting execution|Job process exited with code -?\d+)$/;
 
@@ -187,13 +188,15 @@ function projects() {
 }
 
 function project(name) {
-  const [state, hours, workers, failures, jobs] = [part('Reading …'), part(), part(), part(), jobList(name)];
-  let last = null, recent = null;
+  // In some services a question below a project that does not exist makes a table for it (contract, section 1).
+  const known = get(projectPath(name)).catch(error => { if (error.status === 404) throw error; });
+  const [state, hours, workers, failures, jobs] = [part('Reading …'), part(), part(), part(), jobList(name, known)];
+  let last = null, recent = null, analysed = null;
 
+  known.catch(() => state.show(name, () => element('p', {}, `There is no project ${name}.`)));
   const showState = () => last && state.show([last, recent && recent.rate], ([record, rate]) => {
-    const counts = Object.fromEntries(Object.entries(record.JobStates).map(([key, value]) => [key.toLowerCase(), value]));
-    const total = Object.values(counts).reduce((sum, value) => sum + value, 0);
-    const [finished, failed, available] = ['finished', 'failed', 'available'].map(key => counts[key] || 0);
+    const [finished, failed, available] = ['finished', 'failed', 'available'].map(key => inState(record, key));
+    const total = Object.values(record.JobStates).reduce((sum, value) => sum + value, 0);
     const running = total - finished - failed - available;
     return [bar(finished, failed, running, total), facts([
       ['Jobs', number(total)], ['Ended', share(finished + failed, total)], ['Finished', number(finished)],
@@ -214,18 +217,36 @@ function project(name) {
       showState();
     }],
     [SLOW_SECONDS, async () => {
+      await known;
       recent = await readRecent(name);
       showState();
       workers.show(recent.workers, showWorkers);
       const counts = (await get(`${projectPath(name)}/jobs/count`, {period: 'hourly', start: ago(7 * 24 * 60)})).Counts;
       hours.show(counts.slice(-72), found => (found.length ? chart(found) : element('p', {}, 'No job was claimed in the last week.')));
-    }],
-    [2 * SLOW_SECONDS, async () => {
-      const failed = await get(`${projectPath(name)}/jobs`, {status: 'failed', limit: 1});
-      const found = failed.Jobs.length ? (await get(`${projectPath(name)}/failures`)) : {Lines: [], Jobs: {}};
-      failures.show([found.Lines, Object.keys(found.Jobs).length], ([lines, analysed]) => showFailures(name, lines, analysed));
+      // Much work for the service, so only when another number of jobs has failed.
+      const failed = last && inState(last, 'failed');
+      if (failed !== null && failed === analysed) return;
+      const start = failed > FAILED_MOST ? newestFailures(counts) : null;
+      const found = failed === 0 ? {Lines: [], Jobs: {}} : await get(`${projectPath(name)}/failures`, {start});
+      failures.show([found.Lines, Object.keys(found.Jobs).length, start], given => showFailures(name, ...given));
+      analysed = failed;
     }],
   ]};
+}
+
+// How many jobs of a project are in a state; services write states in letters large and small.
+function inState(record, state) {
+  return Object.entries(record.JobStates).reduce((sum, [key, value]) => sum + (key.toLowerCase() === state ? value : 0), 0);
+}
+
+// The hour since which enough jobs failed to tell why; null if none did in these hours.
+function newestFailures(counts) {
+  let sum = 0, start = null;
+  for (const hour of counts.filter(count => count.JobsFailed).reverse()) {
+    if (sum < FAILED_MOST) start = `${hour.Period.replace(' ', 'T')}:00`;
+    sum += hour.JobsFailed;
+  }
+  return start;
 }
 
 async function readRecent(name) {
@@ -263,12 +284,12 @@ function showWorkers(rows) {
   ], some));
 }
 
-function showFailures(name, lines, analysed) {
+function showFailures(name, lines, analysed, start) {
   const groups = lines.map(group => ({jobs: group.Jobs,
     line: [group, ...group.CommonLines].map(line => line.Line).find(line => !BOILERPLATE.test(line))}));
   const told = groups.filter(group => group.line).sort((a, b) => b.jobs.length - a.jobs.length).slice(0, 30);
   if (!analysed) return element('p', {}, 'No job has failed.');
-  return [element('p', {class: 'muted'}, `Lines that failed jobs have in common, of ${number(analysed)} jobs.`),
+  return [element('p', {class: 'muted'}, `Lines that failed jobs have in common, of ${number(analysed)} jobs${start ? ` that failed since ${time(start)} UTC` : ''}.`),
     ...folded(told, 5, 'lines', some => element('div', {}, some.map(group => [
     element('h3', {}, `${number(group.jobs.length)} ${group.jobs.length === 1 ? 'job' : 'jobs'}`),
     element('pre', {}, harmless(group.line)),
@@ -277,7 +298,7 @@ function showFailures(name, lines, analysed) {
 }
 
 // The jobs, page by page. Where the service orders by a time, the next page begins at the last one's; else more are read.
-function jobList(name) {
+function jobList(name, known) {
   const rows = part('Reading …');
   const [earlier, later] = [['Earlier', -1], ['Later', 1]].map(([text, way]) =>
     element('button', {type: 'button', disabled: true, on: {click: () => turn(way)}}, text));
@@ -328,9 +349,9 @@ function jobList(name) {
   state.addEventListener('change', again);
   worker.addEventListener('change', again);
   // Where nothing failed, what finished is more telling.
-  get(`${projectPath(name)}/jobs`, {status: 'failed', limit: 1}).then(found => {
+  known.then(() => get(`${projectPath(name)}/jobs`, {status: 'failed', limit: 1}).then(found => {
     if (!found.Jobs.length) state.value = '';
-  }, () => {}).then(safely);
+  }, () => {}).then(safely), () => rows.show(null, () => ''));
   return element('div', {}, form, rows);
 }
 
