@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from . import page, reportfigures
 from .errors import QsmrError
-from .failures import Cause, HostShare, chance, host_of, host_shares
+from .failures import Cause, HostShare, chance, host_of, host_shares, template_of
 from .jobapi import JobApi
 from .level2set import open_results, product_files
+from .results import SUMMARY
 from .screen import duration
 from .status import ENOUGH, WINDOWS, Rate, newest_failed, parse_time, read_failures, state_of
 
@@ -39,6 +41,13 @@ _SCAN_JOB = re.compile(r"[0-9]{1,9}:([0-9]{1,19})")
 # Of the report that is there: what it was made of.
 _MADE_OF = re.compile(r'<meta name="made-of" content="(\w+)-(\w+)">')
 STATES = ("finished", "failed", "running", "available")
+# Outcomes in the summary of scans whose job has finished.
+GAPS = {
+    "no_result": "no profile, says the retrieval",
+    "missing": "no level 2 at the Odin API",
+    "wrong": "level 2 that is not this scan's, or not whole",
+}
+MOST_NAMED = 20
 
 
 @dataclass
@@ -212,6 +221,30 @@ def read_places(results: Path) -> tuple[Numbers, Numbers]:
     return (both[:, 0] + 180) % 360 - 180, both[:, 1]
 
 
+@dataclass
+class Gap:
+    """Scans whose job has finished and that have no profile for the same reason."""
+
+    outcome: str
+    reason: str
+    scans: list[str] = field(default_factory=list)
+
+
+def read_gaps(results: Path) -> list[Gap]:
+    """The scans without a profile by reason, as the table of results.yml has them; the most frequent reason first."""
+    found: dict[tuple[str, str], Gap] = {}
+    path = results / SUMMARY
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                outcome = row["outcome"]
+                if outcome in GAPS:
+                    reason = template_of(row["reason"])
+                    gap = found.setdefault((outcome, reason), Gap(GAPS[outcome], reason))
+                    gap.scans.append(f"{row['freq_mode']}:{row['scan_id']}")
+    return sorted(found.values(), key=lambda gap: -len(gap.scans))
+
+
 @dataclass(frozen=True)
 class Report:
     """Where the report is, and whether it had to be written."""
@@ -269,7 +302,8 @@ def _hash(*parts: object) -> str:
 
 def _digest(table: JobTable, results: Path) -> str:
     try:
-        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in product_files(results).values()]
+        paths = [*product_files(results).values(), *results.glob(SUMMARY)]
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     except OSError as error:
         raise QsmrError(f"{results} cannot be read: {error.strerror}; check qsmr_state_dir") from None
     # Another version of template or style makes another report.
@@ -336,6 +370,15 @@ def compose(
         "causes_total": len(causes),
         "failed": table.count("failed"),
         "profiles": profiles,
+        "gaps": [
+            [
+                gap.outcome,
+                gap.reason,
+                len(gap.scans),
+                ", ".join(gap.scans[:MOST_NAMED]) + ", …" * (len(gap.scans) > MOST_NAMED),
+            ]
+            for gap in read_gaps(results)[:MOST_CAUSES]
+        ],
     }
 
 
@@ -515,6 +558,9 @@ others (Fisher's exact test, one-sided: <span class="together">{{ chance(share.p
 {{ shown(["world", "coverage"]) }}
 {% if "world" not in figures %}
 <p>No level 2 is on disk yet: run results.yml, which also writes this report anew.</p>
+{% endif %}
+{% if gaps %}
+{{ parts.table("Finished scans without a profile", ["what is there", "reason", "scans", "which"], gaps) }}
 {% endif %}
 </section>
 <section aria-labelledby="profiles">
