@@ -77,9 +77,9 @@ def main() -> None:
     )
     parameters = module.params
     mine = {**parameters["lock"], "expires": float(parameters["lock"]["expires"])}
-    lock = Lock(Releases(Path(parameters["host_dir"]), parameters["project"]).root / LOCK_FILE)
     taken_from = ""
     try:
+        lock = Lock(Releases(Path(parameters["host_dir"]), parameters["project"]).root / LOCK_FILE)
         if module.check_mode:
             there = lock.read()
             if there and there["id"] != mine["id"] and there["expires"] > time.time() and not parameters["by_force"]:

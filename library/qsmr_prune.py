@@ -98,9 +98,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    releases = Releases(Path(given["host_dir"]), given["project"])
-    pruning = Pruning(Docker(), releases, given["compose_project"], given["image"])
     try:
+        releases = Releases(Path(given["host_dir"]), given["project"])
+        pruning = Pruning(Docker(), releases, given["compose_project"], given["image"])
         if given["keep"] < 1:
             raise QsmrError(f"qsmr_keep_releases is {given['keep']}: give 1 or more; stop.yml removes all of them")
         plan = pruning.plan(given["keep"])

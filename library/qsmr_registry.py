@@ -131,8 +131,8 @@ def main() -> None:
     )
     given = module.params
     registry = Registry(Docker(), given["registry"].rstrip("/"), given["username"], given["password"])
-    wanted = Wanted.from_snapshot(given["snapshot"])
     try:
+        wanted = Wanted.from_snapshot(given["snapshot"])
         if not registry.address:
             raise QsmrError("qsmr_push_mode is registry, and qsmr_push_registry is empty: name the registry")
         if given["state"] == "pushed":

@@ -115,9 +115,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    releases = Releases(Path(module.params["host_dir"]), module.params["project"])
-    host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
     result = {"changed": False, "differences": [], "gone": []}
+    try:
+        releases = Releases(Path(module.params["host_dir"]), module.params["project"])
+    except QsmrError as error:
+        module.fail_json(msg=str(error), **result)
+    host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
     try:
         run(module, host, result)
     except QsmrError as error:

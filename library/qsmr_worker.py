@@ -217,7 +217,10 @@ def main() -> None:
         mutually_exclusive=[("snapshot", "release")],
         supports_check_mode=True,
     )
-    releases = Releases(Path(module.params["host_dir"]), module.params["project"])
+    try:
+        releases = Releases(Path(module.params["host_dir"]), module.params["project"])
+    except QsmrError as error:
+        module.fail_json(msg=str(error), changed=False, differences=[], gone=[])
     host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
     result = {"changed": False, "differences": [], "gone": [], "release_before": releases.current}
     try:

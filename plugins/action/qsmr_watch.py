@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
-from qsmr.files import write_atomically  # noqa: E402
+from qsmr.files import make_directory, write_atomically  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
 from qsmr.watch import EXIT_CODES, STALLS, Goal, Watch, parse_deadline  # noqa: E402
@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
 
         def note(view):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(path.parent)
                 write_atomically(path, json.dumps({**view, "started": started}))
             except OSError as error:
                 raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None

@@ -48,7 +48,9 @@ class CallbackModule(CallbackBase):
             self._display.display(f"  {'all':<16} {end - starts[0]:6.1f} s")
         left = stats.custom.get("_run") or {}
         for text in left.get("qsmr_summary", []):
-            self._display.display(f"\n{text.rstrip()}")
+            # Words of hosts and jobs are among it, which could be commands to the terminal.
+            plain = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text.rstrip())
+            self._display.display(f"\n{plain}")
         if left.get("qsmr_exit_code"):
             # No Exception, so that it goes all the way; the run has ended and cleans up on the way.
             raise SystemExit(left["qsmr_exit_code"])

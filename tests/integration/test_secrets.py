@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 
 import pytest
 from container_fleet import NAME, Fleet, docker
+from qsmr.release import parse_env
+from qsmr.signature import SigningKey, environment_digest
+from worker_snapshots import make_snapshot, write_sums
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +65,55 @@ def test_workers_do_not_log_them(fleet, secrets):
         told = fleet.ssh(host, "for c in $(docker ps -q); do docker logs $c 2>&1; done")
         assert told
         assert not [secret for secret in secrets if secret in told]
+
+
+def test_nothing_can_be_written_by_others(fleet):
+    for host in fleet.hosts:
+        assert fleet.ssh(host, "find /opt/qsmr ! -type l -perm /022 -printf '%p %m\n'") == ""
+        closed = fleet.ssh(
+            host, "find /opt/qsmr -name worker.env -perm /077; find /opt/qsmr -mindepth 1 -type d -perm /007"
+        )
+        assert closed == ""
+    snapshots = fleet.directory.glob("qsmr_snapshot_*")
+    for path in (path for place in (fleet.directory / "state", *snapshots) for path in (place, *place.rglob("*"))):
+        assert path.stat().st_mode & 0o022 == 0, path
+
+
+def test_signed_snapshot_gets_to_a_directory_whose_name_a_shell_would_take_apart(fleet, tmp_path):
+    """And to no host before it is signed, nor once it was changed."""
+    snapshot = make_snapshot(tmp_path, 1, project="quoted")
+    manifest = json.loads((snapshot / "snapshot.json").read_text())
+    environment = parse_env((snapshot / "worker.env").read_text())
+    (snapshot / "snapshot.json").write_text(json.dumps({**manifest, "environment": environment_digest(environment)}))
+    write_sums(snapshot)
+    key, trusted = tmp_path / "signing.key", tmp_path / "lab.pub"
+    for words in (["genpkey", "-algorithm", "ed25519", "-out", key], ["pkey", "-in", key, "-pubout", "-out", trusted]):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, umask=0o077)
+    directory = '/opt/qsmr/it\'s "here" $(touch /tmp/trace) `touch /tmp/trace`; touch /tmp/trace #'
+
+    def roll_out():
+        return fleet.play(
+            "workers.yml", cmdline="--limit host1", qsmr_project="quoted", qsmr_snapshot=str(snapshot),
+            qsmr_trusted_keys=[str(trusted)], qsmr_host_dir=directory, qsmr_min_healthy_time=0,
+        )  # fmt: skip
+
+    try:
+        refused = roll_out()
+        assert (refused.rc != 0, "is not signed" in refused.stdout) == (True, True), refused.stdout
+        (snapshot / "SHA256SUMS.sig").write_bytes(SigningKey(key).sign(snapshot))
+        done = roll_out()
+        assert done.rc == 0, done.stdout
+        release = f"{directory}/quoted/current/docker-compose.yml"
+        assert "uworker" in fleet.ssh("host1", f"cat {shlex.quote(release)}")
+        (snapshot / "start_worker.sh").write_text("#!/bin/sh\ntouch /tmp/trace\n")
+        write_sums(snapshot)
+        refused = roll_out()
+        assert (refused.rc != 0, "SHA256SUMS changed since" in refused.stdout) == (True, True), refused.stdout
+        for host in fleet.hosts:
+            assert fleet.ssh(host, "ls /tmp/trace 2>/dev/null || true") == ""
+    finally:
+        fleet.ssh(
+            "host1",
+            "docker ps -aq --filter label=com.docker.compose.project=qsmr-quoted | xargs -r docker rm -f; "
+            f"docker images -q qsmr_snapshot_quoted | xargs -r docker rmi -f; rm -rf {shlex.quote(directory)}",
+        )

@@ -8,6 +8,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .errors import QsmrError
+from .files import limit_umask
 from .names import check_project_name
 from .settings import Settings, load_settings, readable_by_others
 
@@ -25,6 +26,7 @@ ODIN_PROJECT: dict[str, dict[str, Any]] = {"odin_project": {"type": "str"}}
 def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str, dict[str, Any]]) -> None:
     """Answer with what ``run`` returns; a QsmrError is the user's, and fails with its line."""
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
+    limit_umask()
     try:
         module.exit_json(**run(module))
     except QsmrError as error:

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import requests
 
+from .websession import web_session
+
 ADDRESS = "127.0.0.1"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -36,9 +38,7 @@ _TIMEOUT = (10.0, 120.0)
 
 def make_server(root: str, files: Path, port: int) -> ThreadingHTTPServer:
     """A server on the loopback address; ``files`` is the page's folder, ``root`` the job service's, with its path."""
-    session = requests.Session()
-    # No credentials: neither the user's settings nor ~/.netrc.
-    session.trust_env = False
+    session = web_session(root)
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "dashboard", ""

@@ -14,7 +14,9 @@ from ansible.utils.display import Display
 from .audit import Audit, operator
 from .claims import free_jobs_of
 from .errors import QsmrError
+from .files import limit_umask
 from .jobapi import JobApi
+from .names import check_project_name
 from .rolloutlock import ControlLock
 from .settings import load_settings
 
@@ -43,6 +45,8 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
         self.directory = Path(self.given["state_dir"]) / self.given["project"]
         self.audit = Audit(self.directory)
         try:
+            check_project_name(self.given["project"])
+            limit_umask()
             return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import requests
 
 from .errors import QsmrError
+from .websession import web_session
 
 Job = Mapping[str, Any]
 # The service, or what stands before it, has too much to do.
@@ -73,9 +74,7 @@ class JobApi:
         self._timeout = (connect_timeout, read_timeout)
         self._token: str | None = None
         self._token_lock = threading.Lock()
-        self._session = requests.Session()
-        # Without this, requests would look for credentials in ~/.netrc.
-        self._session.auth = lambda request: request
+        self._session = web_session(root)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=connections))
 
@@ -285,6 +284,8 @@ def _cause(error: Exception) -> str:
         return "connecting took too long"
     if isinstance(error, requests.Timeout):
         return "it took too long"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate does not verify: name the file of its CA in REQUESTS_CA_BUNDLE"
     text = str(error)
     for known in ("Connection refused", "Name or service not known", "No route to host", "Connection reset by peer"):
         if known in text:

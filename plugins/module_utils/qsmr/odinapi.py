@@ -13,6 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from .errors import QsmrError
+from .websession import web_session
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
 _LISTING_TRIES = 5
@@ -53,12 +54,7 @@ class OdinApi:
 
     def __init__(self, root: str, connections: int = 1) -> None:
         self.root = root
-        self._session = requests.Session()
-        # What the environment says of proxies and certificates is looked up once instead of for each request, which
-        # would take as long as the rest of it. (And ~/.netrc is nobody's business here.)
-        told = self._session.merge_environment_settings(root, {}, None, None, None)
-        self._session.proxies, self._session.verify = told["proxies"], told["verify"]
-        self._session.trust_env = False
+        self._session = web_session(root)
         retry = Retry(total=4, backoff_factor=0.5, status_forcelist=(502, 503, 504), allowed_methods=("GET",))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
