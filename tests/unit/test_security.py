@@ -353,6 +353,32 @@ def found_in(name: str, words: re.Pattern[str]) -> bool:
     return path.is_file() and bool(words.search(path.read_text(errors="replace")))
 
 
+def commands_of(tasks: list[dict]):
+    """Module and text of each task that runs a command which is not a list of words."""
+    for task in tasks or []:
+        for block in ("block", "rescue", "always"):
+            yield from commands_of(task.get(block, []))
+        for module in ("command", "shell", "raw", "script"):
+            given = task.get(f"ansible.builtin.{module}", "")
+            yield module, given if isinstance(given, str) else given.get("cmd", "")
+
+
+def test_no_variable_can_add_words_to_a_command():
+    """Shells get none; where a command is one text, what is filled in is quoted, or is our own word."""
+    ours = {
+        "__container_fleet_kind",
+        "__base_image_archived",
+        "'--all' if __container_fleet_kind == 'container' else ''",
+    }
+    for path in (*REPOSITORY.glob("roles/*/tasks/*.yml"), *REPOSITORY.glob("playbooks/*.yml")):
+        plays = yaml.safe_load(path.read_text())
+        tasks = [task for play in plays for task in play.get("tasks", [])] if path.parent.name == "playbooks" else plays
+        for module, text in commands_of(tasks):
+            filled = re.findall(r"{{ *(.*?) *}}", re.sub(r"{% raw %}.*?{% endraw %}", "", text))
+            assert not (module in ("shell", "raw") and filled), path
+            assert not [name for name in filled if name not in ours and not name.endswith("| quote")], path
+
+
 def test_ruff_looks_for_what_bandit_would():
     """Its rules S are flake8-bandit's: on for all Python here, and none of them off for a whole folder but in tests."""
     root = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
