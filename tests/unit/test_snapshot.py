@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from image_archives import image_config, image_id, write_archive
 from qsmr.dockercli import Docker, Result
 from qsmr.errors import QsmrError
+from qsmr.files import limit_umask
 from qsmr.release import parse_env
 from qsmr.signature import SigningKey
 from qsmr.snapshot import choose_snapshot, find_snapshots, newest_snapshot, read_snapshot
@@ -518,3 +519,19 @@ def test_image_of_an_unsigned_snapshot_is_never_signed(make, docker, tmp_path, s
     assert again.reused == str(signed.snapshot.directory)
     with pytest.raises(QsmrError, match="is not signed"):
         make(signing_key=signing_key, project="third", source=str(planted.directory))
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_permissions_of_a_snapshot_do_not_depend_on_the_umask(make, signing_key, tmp_path, umask):
+    former = os.umask(umask)
+    try:
+        limit_umask()  # as the module does
+        directory = make(signing_key=signing_key).snapshot.directory
+    finally:
+        os.umask(former)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())}
+    assert modes.pop(directory.name) == modes.pop("start_worker.sh") == 0o755
+    assert modes.pop("worker.env") == 0o600
+    assert set(modes) == {"docker_image", "docker-compose.yml", "snapshot.json", "SHA256SUMS", "SHA256SUMS.sig"}
+    assert set(modes.values()) == {0o644}
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.stat().st_mode & 0o022]
