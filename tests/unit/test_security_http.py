@@ -204,6 +204,9 @@ def test_certificates_are_checked_and_an_own_authority_can_be_named(tls, monkeyp
     fault(right)
     fault(wrong)  # a certificate for another address
     assert wrong.seen == right.seen == []
+    if who != "worker":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+        assert fault(right) == "/nowhere/ca.pem is not there, which REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     try:
         ASKING[who](right.root)
