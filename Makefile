@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report pictures lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report docs molecule pictures lint lock
 
 BIN := .venv/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
@@ -70,6 +70,13 @@ bench-results: .venv/dev.done ## Measure fetching level 2 against one request af
 
 bench-report: .venv/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
 	@$(BIN)/python tests/bench/report_bench.py $(ARGS)
+
+docs: .venv/dev.done ## Build the documentation as a site, build/site/index.html, with all roles and modules
+	@$(BIN)/mkdocs build --quiet
+	@echo "$(CURDIR)/build/site/index.html"
+
+molecule: setup .venv/dev.done ## Test the roles that make sense alone on container hosts (ARGS='-s worker': one of them)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" COLUMNS=120 molecule test $(or $(ARGS),--all) --no-command-borders
 
 pictures: .venv/dev.done ## Take the README's pictures anew from the demo that has run
 	@$(BIN)/python docs/make_pictures.py

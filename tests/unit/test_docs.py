@@ -155,6 +155,15 @@ def test_site_documents_every_role_and_module(site):
         assert {name for name in names if f"{name}</h2>" not in html} == set()
 
 
+def test_no_placeholder_is_taken_for_html(site):
+    """As <project> in a sentence is, and nobody sees it."""
+    ours = "html head meta title link body header main nav footer picture source img"
+    markdown = "a code em h1 h2 h3 li ol p pre strong table tbody td th thead tr ul"
+    for path in site.rglob("*.html"):
+        tags = set(re.findall(r"<([a-z]\w*)", path.read_text()))
+        assert tags <= {*ours.split(), *markdown.split()}, path.name
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_phone(site, scheme):
     with browser_page(360, scheme) as page:
