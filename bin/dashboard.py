@@ -18,6 +18,7 @@ sys.path.append(str(REPOSITORY / "plugins/module_utils"))
 
 from qsmr.dashboardserver import make_server  # noqa: E402
 from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
 
 
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8080)
     arguments = parser.parse_args()
     try:
+        check_libraries()
         is_root = "://" in arguments.service
         root = arguments.service.rstrip("/") if is_root else load_settings(arguments.service).job_api_root
         server = make_server(root, REPOSITORY / "images/jobservice/jobservice/dashboard", arguments.port)

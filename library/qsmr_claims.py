@@ -53,7 +53,7 @@ attributes:
     support: full
     description: What is available already is left alone.
 extends_documentation_fragment: qsmr
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

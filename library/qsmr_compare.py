@@ -44,7 +44,7 @@ attributes:
   idempotent:
     support: full
     description: With the same results nothing is written.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -94,7 +94,7 @@ attributes:
     support: full
     description: When all jobs are there, nothing is sent.
 extends_documentation_fragment: [qsmr, qsmr.odin_project]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -56,7 +56,7 @@ attributes:
   idempotent:
     support: full
     description: Nothing is built while the inputs are the same.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -37,7 +37,7 @@ attributes:
     support: full
     description: Changes nothing that lasts.
 extends_documentation_fragment: qsmr.host
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

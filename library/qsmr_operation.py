@@ -62,7 +62,7 @@ attributes:
     support: N/A
     description: Frames what others do.
 extends_documentation_fragment: qsmr
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -75,7 +75,7 @@ attributes:
     support: full
     description: Changes nothing.
 extends_documentation_fragment: [qsmr.host, qsmr.workers]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -40,7 +40,7 @@ attributes:
     support: full
     description: Only what differs is set.
 extends_documentation_fragment: qsmr
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -31,7 +31,7 @@ attributes:
     support: full
     description: Removes nothing where nothing is old.
 extends_documentation_fragment: [qsmr.host, qsmr.workers]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

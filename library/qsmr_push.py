@@ -64,7 +64,7 @@ attributes:
   diff_mode:
     support: none
     description: Sends files that are of no use until M(qsmr_image) makes the image of them.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

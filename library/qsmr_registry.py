@@ -43,14 +43,15 @@ options:
 attributes:
   check_mode:
     support: partial
-    description: Pushes and pulls nothing. Tells whether the image would be pulled, not whether it would be pushed.
+    description: Whether it can be run in check mode.
+    details: Pushes and pulls nothing. Tells whether the image would be pulled, not whether it would be pushed.
   diff_mode:
     support: full
     description: Shows the image's name before and after, for C(state=pulled).
   idempotent:
     support: full
     description: Changes nothing where the image is.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -32,7 +32,7 @@ attributes:
   idempotent:
     support: full
     description: A report that would tell the same but for the time is left as it is.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -35,7 +35,7 @@ attributes:
     support: full
     description: A second run asks for what ended since, and is unchanged when that is nothing.
 extends_documentation_fragment: [qsmr, qsmr.odin_project]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -96,7 +96,7 @@ attributes:
     support: N/A
     description: Decides only.
 extends_documentation_fragment: qsmr
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -30,7 +30,7 @@ attributes:
   diff_mode:
     support: none
     description: Changes nothing.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

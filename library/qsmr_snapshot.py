@@ -91,7 +91,7 @@ attributes:
     support: full
     description: Unchanged as long as code, settings and worker image are.
 extends_documentation_fragment: [qsmr, qsmr.odin_project]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -45,7 +45,7 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -40,7 +40,7 @@ attributes:
     support: full
     description: A file whose picture differs in its time only is left as it is.
 extends_documentation_fragment: [qsmr, qsmr.odin_project]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -35,7 +35,7 @@ attributes:
     support: full
     description: Changes nothing where nothing runs, and with O(remove) nothing is there.
 extends_documentation_fragment: [qsmr.host, qsmr.workers]
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

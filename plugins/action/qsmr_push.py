@@ -20,6 +20,7 @@ from ansible.utils.display import Display
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.progress import PushProgress  # noqa: E402
 from qsmr.pushplan import plan  # noqa: E402
 from qsmr.transport import Job, Start, agent_command, distribute, uses_relay  # noqa: E402
@@ -51,6 +52,7 @@ class ActionModule(ActionBase):
         )
         progress = PushProgress(Path(given["state_dir"]) / given["project"] / "push.json", given["project"])
         try:
+            check_libraries()
             hosts, mode = self._push(given, progress, variables)
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error

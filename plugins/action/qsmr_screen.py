@@ -8,12 +8,15 @@ import locale
 import sys
 from pathlib import Path
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils import color
 from ansible.utils.display import Display
 
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
+from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.screen import render  # noqa: E402
 
 display = Display()
@@ -32,6 +35,10 @@ class ActionModule(ActionBase):
                 "format": {"type": "str", "choices": ["text", "json"], "default": "text"},
             }
         )
+        try:
+            check_libraries()
+        except QsmrError as error:
+            raise AnsibleActionFail(str(error)) from error
         picture = arguments["picture"]
         if arguments["format"] == "json":
             display.display(json.dumps(picture, indent=2))

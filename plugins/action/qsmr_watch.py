@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.files import make_directory, write_atomically  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
+from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
 from qsmr.watch import EXIT_CODES, STALLS, Goal, Watch, parse_deadline  # noqa: E402
 
@@ -39,6 +40,7 @@ class ActionModule(ActionBase):
             }
         )
         try:
+            check_libraries()
             settings = load_settings(arguments["config_file"], arguments["config"])
             goal = Goal(
                 arguments["share"],

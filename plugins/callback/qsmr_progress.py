@@ -24,7 +24,7 @@ options:
     ini:
       - section: callback_qsmr_progress
         key: seconds_between_lines
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 import atexit
@@ -110,12 +110,12 @@ class CallbackModule(CallbackBase):
 
     def _watch(self, path: Path, since: float) -> None:
         # ansible-runner's terminal is a file in truth.
-        bar = sys.stdout.isatty() and not self._display.verbosity and "AWX_ISOLATED_DATA_DIR" not in os.environ
-        pause = _SECONDS_BETWEEN_BARS if bar else self.get_option("seconds_between_lines")
+        drawn = sys.stdout.isatty() and not self._display.verbosity and "AWX_ISOLATED_DATA_DIR" not in os.environ
+        pause = _SECONDS_BETWEEN_BARS if drawn else self.get_option("seconds_between_lines")
         # The first look comes after a pause: short runs show nothing, and Ansible has forked the task by then.
         begun = time.monotonic()
         while not self._ended.wait(pause):
-            if not bar:
+            if not drawn:
                 pause = max(pause, min((time.monotonic() - begun) / 10, _MOST_SECONDS_BETWEEN_LINES))
             try:
                 progress = json.loads(path.read_text())
@@ -123,11 +123,11 @@ class CallbackModule(CallbackBase):
                 continue
             if progress["started"] < since - 1:
                 continue  # of an earlier run
-            if bar:
+            if drawn:
                 sys.stdout.write(_CLEAR_LINE + bar_of(progress, shutil.get_terminal_size().columns))
                 sys.stdout.flush()
             else:
                 self._display.display(line_of(progress))
-        if bar:
+        if drawn:
             sys.stdout.write(_CLEAR_LINE)
             sys.stdout.flush()

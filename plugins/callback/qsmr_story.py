@@ -13,7 +13,7 @@ description:
   - Text that a task left with M(ansible.builtin.set_stats) under C(qsmr_summary) follows it, as the last thing
     on the screen.
   - A number left under C(qsmr_exit_code) is what ansible-playbook exits with, for endings that programs tell apart.
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 import time

@@ -19,6 +19,8 @@ DOCUMENTATION = r"""
 name: config_settings
 short_description: The settings in a config file of the former scripts
 version_added: "0.1.0"
+description:
+  - Reads the five settings, and names all that is missing or wrong.
 positional: overrides
 options:
   _input:
@@ -29,7 +31,7 @@ options:
     description: The same keys, for values that come from a vault. They win over the file.
     type: dict
     default: {}
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

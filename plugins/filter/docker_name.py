@@ -14,12 +14,14 @@ DOCUMENTATION = r"""
 name: docker_name
 short_description: The lower-case name that stands for a project in names of images, containers and Compose projects
 version_added: "0.1.0"
+description:
+  - Docker takes no capitals there, and the projects C(Demo) and C(demo) are two.
 options:
   _input:
     description: Project of the job service.
     type: str
     required: true
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

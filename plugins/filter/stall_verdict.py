@@ -27,7 +27,7 @@ options:
     description: What M(qsmr_worker_info) registered, by the host's name. Empty if no host was asked.
     type: dict
     required: true
-author: qsmr-fleet developers
+author: qsmr-fleet developers (@qsmr-fleet)
 """
 
 EXAMPLES = r"""

@@ -9,6 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .errors import QsmrError
 from .files import limit_umask
+from .libraries import check_libraries
 from .names import check_project_name
 from .settings import Settings, load_settings, readable_by_others
 
@@ -28,6 +29,7 @@ def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     limit_umask()
     try:
+        check_libraries()
         module.exit_json(**run(module))
     except QsmrError as error:
         module.fail_json(msg=str(error))

@@ -22,18 +22,21 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import xarray
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+from typing import TYPE_CHECKING, Any
 
 from .errors import QsmrError
 from .level2set import CONVENTIONS, Key, open_results, product_files
+from .libraries import libraries
 from .provenance import snapshots_of
 from .resultindex import FILE, ResultIndex, opened
 
-Array = np.ndarray[Any, Any]
+with libraries():
+    import numpy as np
+    import xarray
+    from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, Any]
 
 FALSE_DISCOVERIES = 0.05
 # A mean difference of profiles counts from this part of the stated total error of one profile, ...

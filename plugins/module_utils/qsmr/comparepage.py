@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .compare import BANDS, PERCENTILES, PROFILES, SCALARS, Comparison, ProductComparison, band_name
 from .files import replacing, write_atomically
 from .level2set import MJD, slug
+from .libraries import libraries
 from .page import BLUE, GREY, INK, MUTED, ORANGE, SERIES, Figure, draw, folder_of, render, write
 from .provenance import settings_line
+
+with libraries():
+    import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -116,7 +118,7 @@ def page(result: Comparison) -> tuple[str, list[Figure]]:
         made=[[title, *cells] for title, *cells in _provenance_rows(result)],
         sections=sections,
         folder=folder_of(PAGE),
-        facts=[(name, number) for name, number in result.coverage.items()],
+        facts=list(result.coverage.items()),
         failures=[
             (f"New failures: {there} has a profile, {here} has none", _failure_rows(result.new_failures)),
             (f"Failures gone: {here} has a profile, {there} has none", _failure_rows(result.gone_failures)),

@@ -25,7 +25,9 @@ LARGEST_WINDOW_LOG = 30
 _OUT_SIZE = 1 << 18
 
 if TYPE_CHECKING:
-    Prefix = bytes | bytearray
+    from typing import TypeAlias
+
+    Prefix: TypeAlias = "bytes | bytearray"
 
 
 class Undecodable(QsmrError):

@@ -9,7 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import requests
+from .libraries import libraries
+
+with libraries():
+    import requests
+
 
 from .websession import web_session
 

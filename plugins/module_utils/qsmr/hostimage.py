@@ -107,7 +107,7 @@ class HostImage:
         if found:
             return answer
         info = self.docker.info()
-        containerd = any("io.containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or [])
+        containerd = any("io.containerd.snapshotter" in str(value) for _name, value in info.get("DriverStatus") or [])
         return {
             **answer,
             "layers": self.wanted.known_layers(images),

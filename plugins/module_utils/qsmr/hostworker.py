@@ -247,7 +247,7 @@ class WorkerHost:
         self.docker.out(what, verb, "-t", str(self.stop_timeout), *ids, timeout=timeout)
 
     def _compose_up(self, desired: Desired, option: str = "") -> None:
-        command, _ = self.docker.compose(self.docker.info())
+        command, _version = self.docker.compose(self.docker.info())
         result = self.docker.run(
             (
                 *command,

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import requests
-
 from .errors import QsmrError
+from .libraries import libraries
 from .websession import web_session
+
+with libraries():
+    import requests
 
 Job = Mapping[str, Any]
 # The service, or what stands before it, has too much to do.
@@ -315,7 +317,8 @@ def _objects_of(response: requests.Response, key: str) -> Iterator[dict[str, Any
             while text[position : position + 1] in (" ", ",", "\n", "\r", "\t"):
                 position += 1
             if text.startswith("]", position):
-                for _ in chunks:  # the rest, so that a truncated answer is noticed and the connection can be used again
+                # The rest, so that a truncated answer is noticed and the connection can be used again.
+                for _rest in chunks:
                     pass
                 return
             try:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from .level2set import KERNEL, PROFILES, Key, Values
+from .libraries import libraries
+
+with libraries():
+    import numpy as np
 
 Document = Mapping[str, Any]
 UNKNOWN = "unknown"

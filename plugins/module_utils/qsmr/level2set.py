@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import netCDF4
-import numpy as np
-
 from .errors import QsmrError
 from .files import replacing
+from .libraries import libraries
+
+with libraries():
+    import netCDF4
+    import numpy as np
 
 if TYPE_CHECKING:
     import xarray
@@ -48,7 +50,8 @@ Key = tuple[int, int]
 """Frequency mode and scan id."""
 Values = Mapping[str, Any]
 _KEY = ["scan_id", "freq_mode"]
-_ROW = np.dtype([(name, "i8") for name in (*_KEY, "finished")])
+_COLUMNS = (*_KEY, "finished")
+_ROW = [(name, "i8") for name in _COLUMNS]
 
 
 class Scan(NamedTuple):
@@ -194,7 +197,7 @@ class ProductFile:
         if row != self._first + len(self._slab) or len(self._slab) == SLAB:
             self._flush()
             self._first = row
-        self._slab.append({**values, **dict(zip(_ROW.names or (), self._todo[self._added].tolist(), strict=True))})
+        self._slab.append({**values, **dict(zip(_COLUMNS, self._todo[self._added].tolist(), strict=True))})
         self._added += 1
 
     def _flush(self) -> None:
@@ -225,7 +228,7 @@ def _read_rows(path: Path, product: str) -> tuple[NDArray[Any], dict[str, Any] |
             if (file.layout, file.product) != (LAYOUT, product):
                 return rows, None
             rows = np.empty(len(file.dimensions[SCAN]), _ROW)
-            for name in _ROW.names or ():
+            for name in _COLUMNS:
                 rows[name] = file[name][:]
             return rows, {name: file.getncattr(name) for name in file.ncattrs()}
     except (QsmrError, AttributeError, LookupError):

@@ -40,7 +40,7 @@ def check_image_names(manifest: Mapping[str, Any]) -> None:
     in scripts and as parts of paths. LookupError, TypeError or AttributeError where it is no snapshot.json.
     """
     image = manifest["image"]
-    repository, _, tag = image["name"].rpartition(":")
+    repository, _colon, tag = image["name"].rpartition(":")
     digests = [image["id"], manifest["inputs"], *(layer["diff_id"] for layer in image["layers"])]
     wrong = [digest for digest in digests if not (digest.startswith("sha256:") and is_plain(digest[7:]))]
     if not (all(map(is_plain, repository.split("/"))) and is_plain(tag)):

@@ -8,12 +8,14 @@ import time
 from datetime import date
 from typing import Any, NamedTuple
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
-
 from .errors import QsmrError
+from .libraries import libraries
 from .websession import web_session
+
+with libraries():
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util.retry import Retry
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
 _LISTING_TRIES = 5

@@ -27,11 +27,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
-
 from .errors import QsmrError
 from .files import write_atomically
+from .libraries import libraries
+
+with libraries():
+    import jinja2
+    from markupsafe import Markup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -52,7 +54,7 @@ COLOURS = {
     "grey": ("#76808b", "#8b96a2"),
 }
 # What to give to Matplotlib as a colour. In the SVG it becomes the page's colour of that name.
-INK, MUTED, LINE, PAPER, PANEL, BLUE, GREEN, RED, ORANGE, PURPLE, TEAL, GREY = (light for light, _ in COLOURS.values())
+INK, MUTED, LINE, PAPER, PANEL, BLUE, GREEN, RED, ORANGE, PURPLE, TEAL, GREY = (pair[0] for pair in COLOURS.values())
 # Colours for things of no meaning of their own, in this order.
 SERIES = (BLUE, ORANGE, TEAL, PURPLE, GREEN, RED)
 

@@ -102,7 +102,7 @@ def settings_line(snapshot: Mapping[str, Any]) -> str:
 
 def scan_key(text: str, index: ResultIndex) -> Key:
     """The scan that ``<scan id>`` or ``<frequency mode>:<scan id>`` names. Raises QsmrError if it names none."""
-    mode, _, scan = text.strip().rpartition(":")
+    mode, _colon, scan = text.strip().rpartition(":")
     if not scan.isdecimal() or (mode and not mode.isdecimal()):
         raise QsmrError(
             f"Scan {text!r} is no scan id: give a number, as in -e scan=7123991206 (or -e scan=1:7123991206)"

@@ -11,19 +11,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from . import page, reportfigures
 from .errors import QsmrError
 from .failures import Cause, HostShare, chance, host_of, host_shares, template_of
 from .jobapi import JobApi
 from .level2set import open_results, product_files
+from .libraries import libraries
 from .results import SUMMARY
 from .screen import duration
 from .status import ENOUGH, WINDOWS, Rate, newest_failed, parse_time, read_failures, state_of
+
+with libraries():
+    import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
 
 FILE = "report.html"
 ANALYSED = 1000
@@ -33,7 +39,6 @@ MOST_CAUSES = 50
 MOST_PRODUCTS = 4
 MOST_PROFILES = 20_000
 
-Numbers = NDArray[np.float64]
 _PROFILE = ("altitude", "vmr", "vmr_apriori", "measurement_response")
 LAYER = 2000.0  # m
 BAND = 10.0  # degrees of latitude
@@ -429,9 +434,9 @@ def _by_host(
     names = sorted({*home, *known})
     of_worker = np.array([names.index(name) for name in home], np.int64)
     found = list(_rows(table, names, of_worker))
-    ended = Counter({name: counts["finished"] + counts["failed"] for name, counts, _ in found})
+    ended = Counter({name: counts["finished"] + counts["failed"] for name, counts, _row in found})
     shares = host_shares(
-        {name: n for name, n in ended.items() if n}, {name: counts["failed"] for name, counts, _ in found}
+        {name: n for name, n in ended.items() if n}, {name: counts["failed"] for name, counts, _row in found}
     )
     by_name = {share.host: share for share in shares}
     rows = []

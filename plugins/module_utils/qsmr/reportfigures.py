@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .libraries import libraries
 from .page import BLUE, GREEN, GREY, INK, LINE, MUTED, ORANGE, RED, Figure, draw
 
+with libraries():
+    import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .report import JobTable, Profiles, Row
+
+    Numbers = NDArray[np.float64]
 
 STATE_COLOURS = {"finished": GREEN, "failed": RED, "running": BLUE, "available": GREY}
 MOST_BARS = 25
@@ -20,8 +25,6 @@ MOST_DOTS = 2000
 MOST_BINS = 60
 # Of pictures within a figure, which cannot follow light and dark.
 _EITHER = (0.22, 0.55, 0.86)
-
-Numbers = NDArray[np.float64]
 
 
 def progress(table: JobTable) -> Iterator[Figure]:
@@ -176,9 +179,9 @@ def world(longitude: Numbers, latitude: Numbers) -> Iterator[Figure]:
                 norm=(LogNorm if number.max() >= 30 else Normalize)(1, max(number.max(), 2)),
                 rasterized=True,
             )
-            bar = canvas.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format="{x:,.0f}")
-            bar.set_label("scans in 2.5° × 2.5°")
-            bar.outline.set_visible(False)
+            scale = canvas.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format="{x:,.0f}")
+            scale.set_label("scans in 2.5° × 2.5°")
+            scale.outline.set_visible(False)
         axes.axhline(0, color=MUTED, lw=0.8)
         axes.set_xlim(-180, 180)
         axes.set_ylim(-90, 90)
@@ -271,9 +274,9 @@ def profiles(number: str, found: Profiles) -> Iterator[Figure]:
         edges = np.concatenate([[first], middle, [last]])
         cells = np.ma.masked_invalid(found.bands)
         image = axes.pcolormesh(latitudes, edges, cells, cmap="viridis", rasterized=True)
-        bar = canvas.colorbar(image, ax=axes, pad=0.02)
-        bar.set_label("temperature / K" if found.unit == "K" else f"median VMR / {found.unit}")
-        bar.outline.set_visible(False)
+        scale = canvas.colorbar(image, ax=axes, pad=0.02)
+        scale.set_label("temperature / K" if found.unit == "K" else f"median VMR / {found.unit}")
+        scale.outline.set_visible(False)
         axes.grid(visible=False)
         axes.set_xticks(range(-90, 91, 30), ["90° S", "60° S", "30° S", "0°", "30° N", "60° N", "90° N"])
         axes.set_ylabel("altitude / km")

@@ -7,11 +7,15 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from .libraries import libraries
+
+with libraries():
+    from rich.console import Console, Group, RenderableType
+    from rich.padding import Padding
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
 
 NARROWEST, WIDEST = 80, 120
 STATE_STYLES = {"finished": "green", "failed": "red", "started": "cyan", "claimed": "cyan"}

@@ -112,9 +112,9 @@ class Sender:
 
     def _conflicts(self, said: Sequence[tuple[Scan, str]]) -> list[Outcome]:
         """Which conflicts are real: a job that a Python 2 script made has another document that says the same."""
-        differing = dict(enumerate(reason for _, reason in said))
+        differing = dict(enumerate(reason for _scan, reason in said))
         if self._make.has_python2_form:
-            answer = self._post_list([self._make(*scan, python2_order=True) for scan, _ in said])
+            answer = self._post_list([self._make(*scan, python2_order=True) for scan, _reason in said])
             if answer.status == 201:
                 differing = {}
             elif answer.status == 409:

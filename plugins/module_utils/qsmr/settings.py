@@ -95,7 +95,7 @@ def _url_faults(key: str, value: str) -> list[str]:
     try:
         url = urlsplit(value)
         looks_right = url.scheme in ("http", "https") and bool(url.hostname) and not any(map(str.isspace, value))
-        _ = url.port
+        _port = url.port
     except ValueError:
         looks_right = False
     if not looks_right:

@@ -13,18 +13,20 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
-
 from .errors import QsmrError
+from .libraries import libraries
 from .release import parse_env
 from .snapshot import ENV_FILE, MANIFEST, SUMS, Snapshot
+
+with libraries():
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+        load_pem_public_key,
+    )
 
 SIGNATURE = f"{SUMS}.sig"
 PASSWORD_KEY = "UWORKER_JOB_API_PASSWORD"  # noqa: S105 the variable's name

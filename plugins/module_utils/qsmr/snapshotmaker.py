@@ -22,14 +22,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from .archive import file_sha256, read_image, write_layer
 from .codetree import ARCHIVES, git_state, tree, tree_digest
 from .dockercli import Docker
 from .errors import QsmrError
 from .files import write_atomically
 from .hostimage import common_prefix, layers_of
+from .libraries import libraries
 from .names import check_project_name, docker_name
 from .pushplan import pack
 from .release import parse_env
@@ -48,6 +47,9 @@ from .snapshot import (
     find_snapshots,
     read_snapshot,
 )
+
+with libraries():
+    import jinja2
 
 INPUTS_LABEL = "org.qsmr.fleet.inputs"
 # What lies beside the snapshots while we work, and in the code directory while it is built.

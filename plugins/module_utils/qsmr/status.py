@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import requests
-
 from . import failures
 from .jobapi import JobApi, JobApiError, first_line
+from .libraries import libraries
+
+with libraries():
+    import requests
 
 STATES = ("available", "claimed", "started", "finished", "failed")
 DONE = ("finished", "failed")

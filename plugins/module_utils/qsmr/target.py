@@ -23,9 +23,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from Cryptodome.Cipher import AES
-
 from .errors import QsmrError
+from .libraries import libraries
+
+with libraries():
+    from Cryptodome.Cipher import AES
 
 CIPHERS = ("ecb", "eax")
 _KEY_LENGTHS = (16, 24, 32)

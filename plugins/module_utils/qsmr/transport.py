@@ -18,15 +18,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from typing import Any, Protocol, cast
 
 from .errors import QsmrError
 from .hostagent import CHUNK, GREETING, LINE_LIMIT, LOST, Channel, Pace, lowest
+from .libraries import libraries
+
+with libraries():
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
 
 RELAY_FROM = 3  # hosts: fewer gain little from each other
 ATTEMPTS = 3  # sessions for each host; what came in one is not sent again in the next
@@ -178,7 +180,7 @@ class _File:
 
     @property
     def count(self) -> int:
-        return -(-self.blob.size // CHUNK)
+        return (self.blob.size + CHUNK - 1) // CHUNK
 
     @property
     def chunks(self) -> int:
@@ -393,10 +395,10 @@ class _Push:
             )
             words = _Words(process, start)
             tasks: list[asyncio.Task[None]] = [asyncio.create_task(words.listen())]
-            assert process.stdin is not None and process.stdout is not None  # noqa: S101 for mypy: both are pipes
+            reader, writer = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamWriter, process.stdin)
             try:
                 start.started()
-                await asyncio.wait_for(self._greet(process.stdout, process.stdin, start), START_PATIENCE)
+                await asyncio.wait_for(self._greet(reader, writer, start), START_PATIENCE)
             except LOST:
                 failure = await words.failure("The host did not begin to receive")
                 await self._end(process, start, tasks)
@@ -404,7 +406,7 @@ class _Push:
             except BaseException:
                 await self._end(process, start, tasks)
                 raise
-        host.begin(Channel(process.stdout, process.stdin))
+        host.begin(Channel(reader, writer))
         host.held = 0
         self._dialled = {pair for pair in self._dialled if host.index not in pair}
         try:
@@ -510,12 +512,12 @@ class _Push:
             if not self._dial(host, other):
                 self._dial(other, host)
 
-    def _dial(self, host: _Host, other: _Host) -> bool:
-        """Have ``host`` connect to ``other``, once; false if that is no use."""
-        if (host.index, other.index) in self._dialled or not host.channel or not other.port or not self._relay:
+    def _dial(self, caller: _Host, called: _Host) -> bool:
+        """Have ``caller`` connect to ``called``, once; false if that is no use."""
+        if (caller.index, called.index) in self._dialled or not caller.channel or not called.port or not self._relay:
             return False
-        self._dialled.add((host.index, other.index))
-        host.channel.send("dial", peer=other.index, address=other.address, port=other.port)
+        self._dialled.add((caller.index, called.index))
+        caller.channel.send("dial", peer=called.index, address=called.address, port=called.port)
         return True
 
     def _link(self, host: _Host, other: _Host, is_up: bool) -> None:
@@ -646,8 +648,8 @@ class _Words:
         self._answered = False
 
     async def listen(self) -> None:
-        assert self._process.stderr and self._process.stdin  # noqa: S101 for mypy: both are pipes
-        while data := await self._process.stderr.read(4096):
+        said = cast(asyncio.StreamReader, self._process.stderr)
+        while data := await said.read(4096):
             self._said = (self._said + data)[-4096:]
             if self._start.prompt and self._start.prompt in self._said:
                 if self._answered:
@@ -656,7 +658,7 @@ class _Words:
                     return
                 self._answered = True
                 self._said = b""
-                self._process.stdin.write(self._start.password.encode() + b"\n")
+                cast(asyncio.StreamWriter, self._process.stdin).write(self._start.password.encode() + b"\n")
 
     async def failure(self, what: str) -> _Lost:
         """Why the session ended, in one line."""

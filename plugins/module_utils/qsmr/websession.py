@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import requests
-
 from .errors import QsmrError
+from .libraries import libraries
+
+with libraries():
+    import requests
 
 
 def web_session(root: str) -> requests.Session:
