@@ -2,9 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report docs molecule pictures lint lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report docs molecule pictures lint sanity lock
 
-BIN := .venv/bin
+# Everything is installed there, with that Python; test-next has another of both.
+VENV := .venv
+PYTHON := python3
+BIN := $(VENV)/bin
 # A sudo that wants a password gets it through Ansible, which asks for it. (-k: a password given a while ago does not count.)
 ASK = $(shell if [ "$$(id -u)" != 0 ] && [ -t 0 ] && command -v sudo >/dev/null && ! sudo -kn true 2>/dev/null; then \
   echo --ask-become-pass; fi)
@@ -14,74 +17,87 @@ PYTEST := $(BIN)/pytest -q
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/run.done ## Install what the control node needs: .venv with the collections, and a running Docker engine
+setup: $(VENV)/run.done ## Install what the control node needs: .venv with the collections, and a running Docker engine
 	@$(PLAY) playbooks/engine.yml
 
 demo: setup ## Run the main job on an embedded fleet: three hosts, sixty scans, level 2 read back
 	@$(PLAY) playbooks/demo.yml
 
-dashboard: .venv/run.done ## Show a job service in the browser (SERVICE=<its root, or a settings file>; else the demo's)
+dashboard: $(VENV)/run.done ## Show a job service in the browser (SERVICE=<its root, or a settings file>; else the demo's)
 	@$(BIN)/python bin/dashboard.py $(or $(SERVICE),build/demo/demo.conf)
 
-demo-clean: .venv/run.done ## Remove everything that the demo made: hosts, services, images, files
+demo-clean: $(VENV)/run.done ## Remove everything that the demo made: hosts, services, images, files
 	@$(BIN)/ansible-playbook playbooks/demo_clean.yml
 
-test: lint setup .venv/system.done ## Run the linters and the tests; test-fleet, test-push, test-rollout, test-podman and chaos-jobs take longer
+test: lint setup $(VENV)/system.done ## Run the linters and the tests; test-fleet, test-push, test-rollout, test-podman and chaos-jobs take longer
 	@$(PYTEST) --numprocesses auto --maxprocesses 4 --ignore tests/integration tests
 	@$(PYTEST) -m "not slow" tests/integration
 
-test-unit: .venv/system.done ## Run the tests that need no service and no Docker
+test-unit: $(VENV)/system.done ## Run the tests that need no service and no Docker
 	@$(PYTEST) tests/unit
 
-test-contract: .venv/system.done ## Run the contract tests of the services and the worker (no Docker)
+test-contract: $(VENV)/system.done ## Run the contract tests of the services and the worker (no Docker)
 	@$(PYTEST) tests/contract
 
-test-integration: setup .venv/system.done ## Run the playbooks on a container fleet of their own
+# Where pyenv has a Python and nobody chose it, only its own directory leads to it.
+NEXT = $(firstword $(shell for version in 3.13 3.14 3.12; do for python in python$$version ~/.pyenv/versions/$$version.*/bin/python3; do \
+  "$$python" -c '' 2>/dev/null && echo "$$python"; done; done))
+
+test-next: ## Run most of the tests on ansible-core 2.21, with Python 3.12 or newer in .venv-next (NEXT=its command)
+	@test -n "$(NEXT)" || { echo "There is no Python 3.12 or newer here: give one, as in make test-next NEXT=/opt/python3.13" >&2; exit 1; }
+	@$(MAKE) --no-print-directory VENV=.venv-next PYTHON="$(NEXT)" setup .venv-next/system.done
+	@.venv-next/bin/pytest -q --numprocesses auto --maxprocesses 4 --ignore tests/integration tests
+	@.venv-next/bin/pytest -q -m "not slow" tests/integration/test_flow.py tests/integration/test_push.py
+
+test-integration: setup $(VENV)/system.done ## Run the playbooks on a container fleet of their own
 	@$(PYTEST) tests/integration
 
-bench-rollout: setup .venv/dev.done ## Measure rollouts and one worker (ARGS='--hosts 2,8' for fewer hosts, '--part worker' for no fleet)
+bench-rollout: setup $(VENV)/dev.done ## Measure rollouts and one worker (ARGS='--hosts 2,8' for fewer hosts, '--part worker' for no fleet)
 	@$(BIN)/python tests/bench/rollout_bench.py $(ARGS)
 
-test-fleet: setup .venv/system.done ## Run the slower tests of the fleet: losses, locks, rollbacks, day-to-day playbooks
+test-fleet: setup $(VENV)/system.done ## Run the slower tests of the fleet: losses, locks, rollbacks, day-to-day playbooks
 	@$(PYTEST) -m slow tests/integration
 
-test-push: setup .venv/system.done ## Cut pushes at every place and go on, and push through a registry
+test-push: setup $(VENV)/system.done ## Cut pushes at every place and go on, and push through a registry
 	@$(PYTEST) tests/faults/push_cuts.py tests/faults/registry_push.py
 
-test-podman: setup .venv/system.done ## Run workers on a host that has Podman in Docker's place
+test-podman: setup $(VENV)/system.done ## Run workers on a host that has Podman in Docker's place
 	@$(PYTEST) tests/faults/podman_host.py
 
-bench-jobs: .venv/dev.done ## Measure adding jobs against the former ways (ARGS=--large: up to a million)
+bench-jobs: $(VENV)/dev.done ## Measure adding jobs against the former ways (ARGS=--large: up to a million)
 	@$(BIN)/python tests/bench/jobs_bench.py $(ARGS)
 
-bench-push: setup .venv/dev.done ## Measure pushes against copying and rsync, behind links of known speed (as root; ARGS='--only fan-out', --help)
+bench-push: setup $(VENV)/dev.done ## Measure pushes against copying and rsync, behind links of known speed (as root; ARGS='--only fan-out', --help)
 	$(call packages,rsync iproute2,command -v rsync tc)
 	@$(BIN)/python tests/bench/push_bench.py $(ARGS)
 
-test-rollout: setup .venv/dev.done ## Roll out on five hosts with jobs running, through losses, kills and bad snapshots (ARGS='--only CASE')
+test-rollout: setup $(VENV)/dev.done ## Roll out on five hosts with jobs running, through losses, kills and bad snapshots (ARGS='--only CASE')
 	@$(BIN)/python tests/faults/rollout_faults.py $(ARGS)
 
-chaos-jobs: .venv/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
+chaos-jobs: $(VENV)/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
 	@$(BIN)/python tests/faults/chaos_jobs.py $(ARGS)
 
-bench-results: .venv/dev.done ## Measure fetching level 2 against one request after the other (ARGS=--large: 100,000 scans)
+bench-results: $(VENV)/dev.done ## Measure fetching level 2 against one request after the other (ARGS=--large: 100,000 scans)
 	@$(BIN)/python tests/bench/results_bench.py $(ARGS)
 	@$(BIN)/python tests/bench/report_bench.py
 
-bench-report: .venv/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
+bench-report: $(VENV)/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
 	@$(BIN)/python tests/bench/report_bench.py $(ARGS)
 
-docs: .venv/dev.done ## Build the documentation as a site, build/site/index.html, with all roles and modules
+docs: $(VENV)/dev.done ## Build the documentation as a site, build/site/index.html, with all roles and modules
 	@$(BIN)/mkdocs build --quiet
 	@echo "$(CURDIR)/build/site/index.html"
 
-molecule: setup .venv/dev.done ## Test the roles that make sense alone on container hosts (ARGS='-s worker': one of them)
+molecule: setup $(VENV)/dev.done ## Test the roles that make sense alone on container hosts (ARGS='-s worker': one of them)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" COLUMNS=120 molecule test $(or $(ARGS),--all) --no-command-borders
 
-pictures: .venv/dev.done ## Take the README's pictures anew from the demo that has run
+pictures: $(VENV)/dev.done ## Take the README's pictures anew from the demo that has run
 	@$(BIN)/python docs/make_pictures.py
 
-lint: .venv/dev.done .venv/system.done ## Run ruff, mypy, ansible-lint (production), yamllint and shellcheck
+sanity: $(VENV)/dev.done ## Run ansible-test sanity on modules and plugins (ARGS='--test validate-modules': one of its tests)
+	@$(BIN)/python tests/sanity.py $(ARGS)
+
+lint: $(VENV)/dev.done $(VENV)/system.done ## Run ruff, mypy, ansible-lint (production), yamllint and shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -102,20 +118,20 @@ define packages
 endef
 
 # Debian packs venv and the SSH client apart.
-.venv/bin/pip:
-	$(call packages,python3-venv openssh-client,python3 -c "import ensurepip" && command -v ssh ssh-keygen)
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "This needs Python 3.11 or newer as python3; here it is $$(python3 --version)." >&2; exit 1; }
-	@python3 -m venv --clear .venv
+$(VENV)/bin/pip:
+	$(call packages,python3-venv openssh-client,$(PYTHON) -c "import ensurepip" && command -v ssh ssh-keygen)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or newer as $(PYTHON); here it is $$($(PYTHON) --version)." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
 
-.venv/%.done: requirements/%.lock | .venv/bin/pip
-	@echo "Installing requirements/$*.lock into .venv (about a minute, once)"
+$(VENV)/%.done: requirements/%.lock | $(VENV)/bin/pip
+	@echo "Installing requirements/$*.lock into $(VENV) (about a minute, once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $< 2>&1 | { grep -v '^WARNING: Location' || true; }
 	@touch $@
 
-.venv/dev.done: .venv/run.done
+$(VENV)/dev.done: $(VENV)/run.done
 
 # What the tests take from Debian: a database server, a linter and a browser.
-.venv/system.done: Makefile .venv/dev.done
+$(VENV)/system.done: Makefile $(VENV)/dev.done
 	$(call packages,postgresql shellcheck chromium,dpkg -s postgresql shellcheck chromium)
 	@touch $@

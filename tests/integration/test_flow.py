@@ -201,7 +201,7 @@ def test_jobs_survive_kill_at_any_moment(processed, seed):
     count, project = 3000, f"killed{seed}"
     moment = random.Random(seed)
     command = [
-        *(REPOSITORY / ".venv/bin/ansible-playbook", "playbooks/jobs.yml"),
+        *(Path(sys.executable).with_name("ansible-playbook"), "playbooks/jobs.yml"),
         *("-e", json.dumps(processed.variables)),
         *("-e", f"qsmr_project={project}", "-e", f"qsmr_jobs_file={extra_scans(processed, count)}"),
     ]
