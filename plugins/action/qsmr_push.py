@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import shlex
 import sys
@@ -120,16 +121,18 @@ class Session:
         context.post_validate(templar=templar)
         host = hostvars._inventory.get_host(name)
         context.remote_addr = context.remote_addr or host.address
-        executor = TaskExecutor(
-            host,
-            action._task,
-            own,
-            context,
-            action._loader,
-            action._shared_loader_obj,
-            None,
-            hostvars._variable_manager,
-        )
+        given = {
+            "host": host,
+            "task": action._task,
+            "job_vars": own,
+            "play_context": context,
+            "loader": action._loader,
+            "shared_loader_obj": action._shared_loader_obj,
+            "final_q": None,
+            "variable_manager": hostvars._variable_manager,
+        }
+        # ansible-core 2.21 knows by itself what the task is, and its variables.
+        executor = TaskExecutor(**{word: given[word] for word in inspect.signature(TaskExecutor).parameters})
         kind = templar.template(own.get("ansible_connection") or action._task.connection)
         connection = executor._connection = executor._get_connection(own, templar, kind)
         executor._set_connection_options(own, templar)
