@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -33,7 +34,8 @@ FOLDERS = {
     "library": "modules",
     **{f"plugins/{name}": name for name in ("action", "callback", "doc_fragments", "filter", "module_utils")},
 }
-GALAXY = {"namespace": "qsmr", "name": "fleet", "version": "0.1.0", "readme": "README.md", "authors": ["qsmr-fleet"]}
+VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+GALAXY = {"namespace": "qsmr", "name": "fleet", "version": VERSION, "readme": "README.md", "authors": ["qsmr-fleet"]}
 # ansible-test takes pip from a site of Ansible's own, unless this file is there. Python brings pip along.
 PIP_BOOTSTRAP = "import ensurepip\nensurepip.bootstrap(default_pip=True)\n"
 
@@ -51,7 +53,6 @@ def make_collection(root: Path) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(text)
     subprocess.run([BIN / "ruff", "check", "--quiet", "--isolated", "--select=F401", "--fix", root], check=True)
-    shutil.copytree(REPOSITORY / "tests/sanity", root / "tests/sanity")
     for name, content in {
         "galaxy.yml": GALAXY,
         "meta/runtime.yml": {"requires_ansible": ">=2.19.0"},

@@ -148,3 +148,24 @@ def test_a_name_that_cannot_be_a_project_is_refused(lab):
     run = lab.status(qsmr_project="../etc")
     assert run.returncode != 0
     assert "Project name" in run.stdout
+
+
+def test_ansible_runner_needs_the_project_an_inventory_and_settings(project, tmp_path):
+    """As AWX runs it: a private data directory, and nothing of this project in the environment."""
+    private = tmp_path / "private"
+    for part in ("inventory", "env"):
+        (private / part).mkdir(parents=True)
+    (private / "project").symlink_to(REPOSITORY)
+    (private / "inventory/hosts.yml").write_text(INVENTORY)
+    settings = {"qsmr_project": "demo", "qsmr_freq_mode": "1", "qsmr_config_file": f"{project.directory}/lab.conf"}
+    (private / "env/extravars").write_text(json.dumps({**settings, "qsmr_state_dir": f"{tmp_path}/state"}))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        [Path(sys.executable).with_name("ansible-runner"), "run", private, "-p", "playbooks/status.yml"],
+        cwd="/", capture_output=True, text=True, timeout=120, env=environment | {"PATH": path},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "6 of 12 jobs done, 50 %" in run.stdout
+    assert f"Report: {tmp_path}/state/demo/results/report.html" in run.stdout
+    assert project.service.password not in run.stdout + run.stderr

@@ -1,0 +1,67 @@
+"""What describes the project to other tools is true: collections, versions, hooks, the execution environment."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import ansible_collections
+import yaml
+from packaging.specifiers import SpecifierSet
+
+REPOSITORY = Path(__file__).parents[2]
+COLLECTIONS = yaml.safe_load((REPOSITORY / "requirements.yml").read_text())["collections"]
+
+
+def test_collections_are_those_that_are_used():
+    text = "\n".join(
+        path.read_text()
+        for folder in ("playbooks", "roles", "molecule")
+        for path in (REPOSITORY / folder).rglob("*.yml")
+    )
+    used = {found for found in re.findall(r"^\s+(?:- )?(\w+\.\w+)\.\w+:", text, re.M) if found != "ansible.builtin"}
+    assert used == {collection["name"] for collection in COLLECTIONS}
+
+
+def test_collections_begin_with_the_versions_that_are_pinned():
+    """Python 3.11 has the oldest that the tests run with, newer ones are in the range."""
+    for collection in COLLECTIONS:
+        path = Path(next(iter(ansible_collections.__path__)), *collection["name"].split("."), "MANIFEST.json")
+        pinned = json.loads(path.read_text())["collection_info"]["version"]
+        assert pinned in SpecifierSet(collection["version"])
+        if sys.version_info < (3, 12):
+            assert collection["version"] == f">={pinned}"
+
+
+def test_hooks_are_make_lint():
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for repository in hooks for hook in repository["hooks"]] == ["make lint"]
+
+
+def test_changelog_tells_of_this_version():
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    versions = re.findall(r"^## \[(.+?)\]", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    assert versions[0] == version
+
+
+def test_execution_environment_has_what_setup_has(tmp_path):
+    command = [
+        Path(sys.executable).with_name("ansible-builder"),
+        "create",
+        "-c",
+        tmp_path,
+        "--output-filename",
+        "Dockerfile",
+    ]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "_build/locks/run.lock").read_bytes() == (REPOSITORY / "requirements/run.lock").read_bytes()
+    assert (tmp_path / "_build/bindep.txt").read_bytes() == (REPOSITORY / "bindep.txt").read_bytes()
+    base = (tmp_path / "Dockerfile").read_text().partition("FROM base")[0].splitlines()
+    assert base.index("COPY _build/locks/run.lock /tmp/run.lock") < base.index(
+        "RUN $PYCMD -m pip install --no-cache-dir --require-hashes -r /tmp/run.lock"
+    )
