@@ -89,7 +89,7 @@ def test_signed_snapshot_gets_to_a_directory_whose_name_a_shell_would_take_apart
     key, trusted = tmp_path / "signing.key", tmp_path / "lab.pub"
     for words in (["genpkey", "-algorithm", "ed25519", "-out", key], ["pkey", "-in", key, "-pubout", "-out", trusted]):
         subprocess.run(["openssl", *words], check=True, capture_output=True, umask=0o077)
-    directory = '/opt/qsmr/it\'s "here" $(touch /tmp/trace) `touch /tmp/trace`; touch /tmp/trace #'
+    directory = '/opt/qsmr/it\'s "here" $(touch qsmr-trace) `touch qsmr-trace`; touch qsmr-trace #'
 
     def roll_out():
         return fleet.play(
@@ -105,12 +105,12 @@ def test_signed_snapshot_gets_to_a_directory_whose_name_a_shell_would_take_apart
         assert done.rc == 0, done.stdout
         release = f"{directory}/quoted/current/docker-compose.yml"
         assert "uworker" in fleet.ssh("host1", f"cat {shlex.quote(release)}")
-        (snapshot / "start_worker.sh").write_text("#!/bin/sh\ntouch /tmp/trace\n")
+        (snapshot / "start_worker.sh").write_text("#!/bin/sh\ntouch qsmr-trace\n")
         write_sums(snapshot)
         refused = roll_out()
         assert (refused.rc != 0, "SHA256SUMS changed since" in refused.stdout) == (True, True), refused.stdout
         for host in fleet.hosts:
-            assert fleet.ssh(host, "ls /tmp/trace 2>/dev/null || true") == ""
+            assert fleet.ssh(host, "find / -xdev -name qsmr-trace") == ""
     finally:
         fleet.ssh(
             "host1",
