@@ -193,7 +193,7 @@ def id_of(snapshot: Path) -> str:
 
 
 def audit_flaws(events: Sequence[Mapping[str, Any]], current: Callable[[str], str]) -> list[str]:
-    """Where the audit is wrong: every run has one end, or is told by the next one; the last tells what the hosts run."""
+    """Where the audit is wrong: every run ends once, or is told of by the next; the last tells what the hosts run."""
     begun = [event["run"] for event in events if event["event"] == "begin"]
     over = [event["run"] for event in events if event["event"] in ("end", "broken off")]
     if begun != over or not events or events[-1]["event"] != "end":
