@@ -73,7 +73,7 @@ def _login(username: str, password: str) -> Row[Any] | None:
         raise TooManyRequests("Too many wrong passwords, try again later", retry_after=math.ceil(seconds))
     user = _find(BY_NAME, username)
     matches = check_password_hash(user.password_hash if user else _nobodys_hash(), password) and user is not None
-    guesses.note(username, address, matches)
+    guesses.note(username, address, password, matches)
     return user if matches else None
 
 

@@ -13,31 +13,32 @@ MOST_REMEMBERED = 10_000
 
 
 class Guesses:
-    """Wrong passwords by user name and address, in the memory of one process: ALLOWED in so many SECONDS.
+    """Wrong passwords by user and address, in the memory of one process: ALLOWED different ones in so many SECONDS.
 
-    Threads may share it. Only hashes are remembered: a name can be long.
+    Workers that come with an old password again and again do not guess, and hinder nobody behind the same address.
+    Threads may share it. Only hashes are remembered, which mean nothing elsewhere.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._wrong: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._wrong: OrderedDict[int, tuple[float, set[int]]] = OrderedDict()
 
     def wait(self, user: str, address: str) -> float:
         """Seconds until the next password of this user from there is looked at; 0 if it is at once."""
         with self._lock:
-            number, end = self._wrong.get(hash((user, address)), (0, 0.0))
-        return max(end - self._clock(), 0.0) if number >= ALLOWED else 0.0
+            end, seen = self._wrong.get(hash((user, address)), (0.0, set()))
+            return max(end - self._clock(), 0.0) if len(seen) >= ALLOWED else 0.0
 
-    def note(self, user: str, address: str, right: bool) -> None:
+    def note(self, user: str, address: str, password: str, right: bool) -> None:
         """What a password turned out to be. A right one forgives the wrong ones."""
         now = self._clock()
         with self._lock:
-            number, end = self._wrong.pop(hash((user, address)), (0, 0.0))
+            end, seen = self._wrong.pop(hash((user, address)), (0.0, set()))
             if right:
                 return
             if end <= now:
-                number, end = 0, now + SECONDS
-            self._wrong[hash((user, address))] = number + 1, end
+                end, seen = now + SECONDS, set()
+            self._wrong[hash((user, address))] = end, seen | {hash(password)}
             if len(self._wrong) > MOST_REMEMBERED:
                 self._wrong.popitem(last=False)
