@@ -36,7 +36,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 BENCH = REPOSITORY / "build/bench/rollout"
-NAME, NET = "qsmr-bench", "10.86.0"
+NAME, NET = "qsmr-bench", "10.84.0"
 # Targets: what a run with nothing to do may take, in pings; jobs a minute; seconds.
 MOST_PINGS, LEAST_JOBS, MOST_SECONDS = 2.5, 2000, 3.0
 FORMER_JOBS = 147

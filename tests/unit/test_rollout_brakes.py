@@ -157,3 +157,11 @@ def test_brakes(roll, will, settings, ran, touched, after):
     found = roll(will, **settings)
     assert found[:3] == (ran, touched, after), found[4]
     assert found[3] == (2 if will else 0), found[4]
+
+
+@pytest.mark.parametrize("setting", ["worker_release", "worker_revert", "worker_mark", "worker_hold"])
+def test_what_roles_tell_each_other_is_not_taken_from_the_command_line(roll, setting):
+    """Ansible would let it win in every stage, and so mark a release that has not proved itself."""
+    _, touched, _, code, screen = roll({}, **{setting: "stable"})
+    assert (touched, code) == ([], 2)
+    assert f"{setting} is not for -e" in screen

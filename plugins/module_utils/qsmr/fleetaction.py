@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
 
 from .audit import Audit, operator
 from .claims import free_jobs_of
@@ -22,6 +23,9 @@ from .rolloutlock import ControlLock
 from .settings import load_settings
 
 display = Display()
+
+# What the roles tell each other for each host and stage. Given with -e it would hold for all of them.
+INNER = ("worker_release", "worker_revert", "worker_mark", "worker_hold")
 
 
 class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
@@ -49,6 +53,8 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
             check_libraries()
             check_project_name(self.given["project"])
             limit_umask()
+            if given := [name for name in INNER if name in load_extra_vars(self._loader)]:
+                raise QsmrError(f"{', '.join(given)} is not for -e: a release is set with qsmr_release, the rest by stage")
             return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error
