@@ -38,6 +38,14 @@ options:
     description: Bytes that were sent for it, to be told in C(actions).
     type: int
     default: 0
+  loaded:
+    description: Docker took it over while it was sent, which is to be told in C(actions).
+    type: bool
+    default: false
+  fault:
+    description: Why not everything could be sent. It is the error if the image is not there.
+    type: str
+    default: ""
   once_more:
     description: It has been sent once more, so that what is lacking now is an error.
     type: bool
@@ -103,23 +111,26 @@ from ansible.module_utils.qsmr.hostlayers import Lacking
 from ansible.module_utils.qsmr.release import Releases
 
 
-def present(image: HostImage, order: dict, sent: int, once_more: bool, check_mode: bool) -> dict:
+def present(image: HostImage, given: dict, check_mode: bool) -> dict:
     """Have the image, and tell what was there before and what was done."""
-    name, found = image.wanted.name, image.find()
-    answer = {"before": found, "lacks": [], "actions": [], "probe": {"image": name, "staged": {}}}
-    if found and found != name:
-        answer["actions"].append(f"named {found} {name}")
-    if not found:
+    name, found, sent = image.wanted.name, image.find(), given["sent"]
+    is_new = given["loaded"] or not found
+    answer = {"before": "" if is_new else found, "lacks": [], "actions": [], "probe": {"image": name, "staged": {}}}
+    if is_new:
         answer["actions"] += [f"sent {megabytes(sent)}"] * bool(sent) + [f"loaded {name}"]
+    elif found != name:
+        answer["actions"].append(f"named {found} {name}")
     if check_mode:
         return answer
     if found:
         image.name(found)
         return answer
+    if given["fault"]:
+        raise QsmrError(given["fault"])
     try:
-        image.make(order)
+        image.make(given["order"])
     except Lacking as error:
-        if once_more:
+        if given["once_more"]:
             raise
         probe = image.probe()
         if error.refused:
@@ -137,6 +148,8 @@ def main() -> None:
             "host_dir": {"type": "path", "required": True},
             "order": {"type": "dict", "default": {}},
             "sent": {"type": "int", "default": 0},
+            "loaded": {"type": "bool", "default": False},
+            "fault": {"type": "str", "default": ""},
             "once_more": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -147,7 +160,7 @@ def main() -> None:
         name = image.wanted.name
         if given["state"] == "probe":
             module.exit_json(changed=False, image=name, probe=image.probe())
-        result = present(image, given["order"], given["sent"], given["once_more"], module.check_mode)
+        result = present(image, given, module.check_mode)
     except QsmrError as error:
         module.fail_json(msg=str(error))
     diff = {"before": {"image": result.pop("before") or None}, "after": {"image": name}}

@@ -13,6 +13,8 @@ description:
     on arrival. What an earlier run left there is taken up again.
   - In relay mode a chunk leaves the control node once, and the hosts pass it on to each other over TLS, with a
     certificate that is made for this push. What a host cannot get from others it gets from the control node.
+  - Each host has its Docker take over layers as they arrive. Where that fails, M(qsmr_image) does it afterwards, and
+    says why it cannot.
   - Nothing is installed on a host, and nothing runs or listens there afterwards. Python 3.9 or newer has to be there.
   - Run it with C(run_once), so that its result is there for every host. A host that could not be sent everything has
     a C(fault) in it, and does not fail the others.
@@ -21,8 +23,8 @@ options:
     description: Directory of the snapshot.
     type: path
     required: true
-  staging:
-    description: Directory on the hosts that blobs arrive in. It is made if it is missing.
+  host_dir:
+    description: Directory on the hosts whose C(<project>/incoming) blobs arrive in. It is made if it is missing.
     type: str
     required: true
   probes:
@@ -63,7 +65,7 @@ attributes:
     description: Skipped in check mode.
   diff_mode:
     support: none
-    description: Sends files that are of no use until M(qsmr_image) makes the image of them.
+    description: What is sent has no text to compare.
 author: qsmr-fleet developers (@qsmr-fleet)
 """
 
@@ -71,7 +73,7 @@ EXAMPLES = r"""
 - name: What a host lacks is sent
   qsmr_push:
     snapshot: /home/ana/qsmr_snapshot_demo_251123
-    staging: /opt/qsmr/demo/incoming
+    host_dir: /opt/qsmr
     probes: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, ['found', 'probe']))) }}"
     state_dir: /home/ana/state
     project: demo
@@ -108,6 +110,9 @@ hosts:
     seconds:
       description: Seconds until everything was there.
       type: float
+    loaded:
+      description: Whether Docker took over the image meanwhile.
+      type: bool
     fault:
       description: Why not everything is there, in one line; empty if it is.
       type: str

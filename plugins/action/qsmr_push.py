@@ -21,9 +21,13 @@ from ansible.utils.display import Display
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.hostimage import megabytes  # noqa: E402
+from qsmr.hostmaker import order_to_make  # noqa: E402
 from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.progress import PushProgress  # noqa: E402
 from qsmr.pushplan import plan  # noqa: E402
+from qsmr.release import Releases  # noqa: E402
+from qsmr.snapshot import Snapshot, read_snapshot  # noqa: E402
 from qsmr.transport import Job, Start, agent_command, distribute, uses_relay  # noqa: E402
 
 display = Display()
@@ -41,7 +45,7 @@ class ActionModule(ActionBase):
         _result, given = self.validate_argument_spec(
             {
                 "snapshot": {"type": "path", "required": True},
-                "staging": {"type": "str", "required": True},
+                "host_dir": {"type": "str", "required": True},
                 "probes": {"type": "dict", "required": True},
                 "mode": {"type": "str", "choices": ["auto", "direct", "relay"], "default": "auto"},
                 "bandwidth": {"type": "float", "default": 0},
@@ -54,12 +58,20 @@ class ActionModule(ActionBase):
         progress = PushProgress(Path(given["state_dir"]) / given["project"] / "push.json", given["project"])
         try:
             check_libraries()
-            hosts, mode = self._push(given, progress, variables)
+            snapshot = read_snapshot(Path(given["snapshot"]))
+            hosts, mode = self._push(given, snapshot, progress, variables)
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error
         finally:
             progress.end()
-        return {"changed": False, "hosts": hosts, "mode": mode}
+        sent = [host for host in hosts.values() if "from_control" in host]
+        summary = (
+            f"Push of {snapshot.id} to {len(sent)} host{'s' * (len(sent) != 1)}: "
+            f"{megabytes(sum(host['sent'] for host in sent))} arrived, "
+            f"{megabytes(sum(host['from_control'] for host in sent))} left this machine ({mode})"
+        )
+        told = {"data": {"qsmr_summary": [summary] * bool(sent)}, "aggregate": True, "per_host": False}
+        return {"changed": False, "hosts": hosts, "mode": mode, "ansible_stats": told}
 
     def _start(self, name: str, variables: dict[str, Any]) -> Start:
         try:
@@ -68,14 +80,20 @@ class ActionModule(ActionBase):
             raise QsmrError(str(error)) from error
 
     def _push(
-        self, given: Mapping[str, Any], progress: PushProgress, variables: dict[str, Any]
+        self, given: Mapping[str, Any], snapshot: Snapshot, progress: PushProgress, variables: dict[str, Any]
     ) -> tuple[dict[str, Any], str]:
         plans = {
             name: plan(Path(given["snapshot"]), probe, given["disk_share"], given["bandwidth"])
             for name, probe in given["probes"].items()
         }
+        host_dir, project = given["host_dir"], given["project"]
         jobs = {
-            name: Job(made.blobs, given["staging"], functools.partial(self._start, name, variables))
+            name: Job(
+                made.blobs,
+                str(Releases(Path(host_dir), project).incoming),
+                functools.partial(self._start, name, variables),
+                order_to_make(snapshot.manifest, project, host_dir, made.order),
+            )
             for name, made in plans.items()
             if made.blobs and not made.fault
         }
@@ -99,6 +117,7 @@ class ActionModule(ActionBase):
                 "resent": outcome.resent,
                 "resumed": outcome.resumed,
                 "seconds": round(outcome.seconds, 1),
+                "loaded": outcome.made,
                 "fault": outcome.fault,
             }
         return hosts, "relay" if relay else "direct"

@@ -15,8 +15,6 @@ from qsmr.hostlayers import write_archive
 
 ROOT = "/opt/qsmr/demo"
 SEND = "Missing layers are sent"
-TOLD = "What was sent is told at the end"
-ROOM = "All that was missing is sent"
 PUSH = "Image of the snapshot is on the host"
 BASE = [layer(files(1, size=1_000_000)), layer(files(2, size=500_000))]
 CODE = files(3, size=300_000)
@@ -84,10 +82,12 @@ def test_bare_hosts_are_sent_compressed_layers_and_nothing_stays_in_the_way(push
     push, result = pushed
     size = (push.first / "docker_image").stat().st_size
     assert result.changed == dict.fromkeys(push.fleet.hosts, 1)
-    [told] = result.task_results(TOLD)["host1"]["ansible_stats"]["data"]["qsmr_summary"]
+    [told] = result.task_results(SEND)["host1"]["ansible_stats"]["data"]["qsmr_summary"]
     assert told.startswith("Push of 251101-0000000002 to 3 hosts: ")
     for host in push.fleet.hosts:
-        assert 0.1 * size < result.task_results(SEND)["host1"]["hosts"][host]["sent"] < 0.4 * size
+        sent = result.task_results(SEND)["host1"]["hosts"][host]
+        assert 0.1 * size < sent["sent"] < 0.4 * size
+        assert sent["loaded"], "Docker waited until all had been sent"
         assert push.fleet.ssh(host, f"ls -A {ROOT}/incoming") == ""
 
 
@@ -162,8 +162,8 @@ def test_disk_without_room_is_named_before_anything_is_sent(push):
         assert push.received("host2") - before < 1_000_000
     finally:
         push.fleet.ssh("host2", f"umount {ROOT}/incoming")
-    assert f"No room for the image {name(other)}: it needs" in said(result, ROOM)
-    assert f"below {ROOT}/incoming, 1.0 MB are free, 943.7 kB of them may be used" in said(result, ROOM)
+    assert f"No room for the image {name(other)}: it needs" in said(result, PUSH)
+    assert f"below {ROOT}/incoming, 1.0 MB are free, 943.7 kB of them may be used" in said(result, PUSH)
 
 
 def test_damaged_archive_is_named_and_reaches_no_host(push):

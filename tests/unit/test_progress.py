@@ -69,6 +69,7 @@ PUSHING = {
     "done": 63_000_000,
     "hosts": 3,
     "complete": 1,
+    "loading": 0,
     "failed": 0,
     "shares": {"host1": 100, "host2": 12, "host3": 17},
     "rate": 15_200_000,
@@ -84,6 +85,10 @@ PUSHING = {
             {"failed": 1, "shares": {"host1": 100}, "rate": None},
             "demo: 63 of 145 MB (43 %), 1 of 3 hosts complete, 1 failed",
         ),
+        (
+            {"done": 145_000_000, "complete": 3, "loading": 2, "shares": {}, "rate": None},
+            "demo: 145 of 145 MB (100 %), 3 of 3 hosts complete, 2 loading",
+        ),
         ({"phase": "packing"}, "demo: packing what the hosts lack"),
     ],
 )
@@ -97,9 +102,9 @@ def test_a_push_tells_its_rate_without_what_was_there_before(tmp_path, monkeypat
     path = tmp_path / "demo" / "push.json"
     push = PushProgress(path, "demo")
     assert json.loads(path.read_text())["phase"] == "packing"
-    push.follow(Report(1000, 500, 500, 0, hosts=2, complete=0, failed=0, shares={"host1": 50}))
+    push.follow(Report(1000, 500, 500, 0, hosts=2, complete=0, loading=0, failed=0, shares={"host1": 50}))
     now += 2
-    push.follow(Report(1000, 700, 500, 200, hosts=2, complete=0, failed=0, shares={"host1": 60}))
+    push.follow(Report(1000, 700, 500, 200, hosts=2, complete=0, loading=0, failed=0, shares={"host1": 60}))
     assert json.loads(path.read_text()) | {"rate": 100, "eta_seconds": 3.0, "shares": {"host1": 60}} == json.loads(
         path.read_text()
     )

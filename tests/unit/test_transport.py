@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,14 +15,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from push_snapshots import write_snapshot
 from qsmr import transport
 from qsmr.errors import QsmrError
-from qsmr.hostagent import CHUNK
+from qsmr.hostagent import CHUNK, MAKER
+from qsmr.hostmaker import order_to_make, package
 from qsmr.transport import Job, Outcome, Report, Start, distribute
 
+NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere"}
 UNREACHABLE = "192.0.2.1"  # an address that no host here has: nobody can listen there
 
 
@@ -349,3 +354,39 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def order(lab: Lab, name: str) -> dict[str, Any]:
+    snapshot = write_snapshot(lab.root / f"{name}-snapshots", 1, [b"layer"])
+    manifest = json.loads((snapshot / "snapshot.json").read_text())
+    return order_to_make(manifest, "demo", str(lab.root / name), {"absent": 0, "config": "0" * 64, "loads": [1]})
+
+
+def test_what_makes_the_image_needs_nothing_but_python(tmp_path: Path) -> None:
+    (tmp_path / "package").write_bytes(package())
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", MAKER, tmp_path / "package"],
+        input=json.dumps(order(Lab(tmp_path), "host1")) + "\n",
+        env=NO_DOCKER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch("Inspecting the image .* failed: .*Docker.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_an_image_that_cannot_be_made_on_the_way_hinders_nothing(
+    tmp_path: Path, relay: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*next(iter(NO_DOCKER.items())))
+    lab = Lab(tmp_path, 2)
+    one = blob(tmp_path, 3 * CHUNK)
+    jobs = {
+        name: Job([one], str(lab.staging(name)), lambda name=name: lab.start(name), order(lab, name))
+        for name in lab.names
+    }
+    outcomes = distribute(jobs, relay=relay)
+    assert [(outcome.fault, outcome.made) for outcome in outcomes.values()] == [("", False)] * 2
+    assert all(lab.content(name, one) for name in lab.names)

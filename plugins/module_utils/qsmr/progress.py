@@ -65,6 +65,7 @@ class PushProgress:
     total, done                bytes that the hosts are to have, and how many of them are there
     sent                       bytes that left the control node
     hosts, complete, failed    number of hosts: in all, with everything, given up
+    loading                    hosts with everything whose Docker still takes it over
     shares                     what each host has of its bytes, in percent
     rate, eta_seconds          bytes a second of the last seconds, and the time that the rest needs; null: not known
     started, updated           seconds since 1970
@@ -76,7 +77,7 @@ class PushProgress:
         self._path = path
         self._seen: deque[tuple[float, int]] = deque(maxlen=self._WINDOW)
         self._now: dict[str, Any] = {"project": project, "process": os.getpid(), "phase": "packing", "total": 0}
-        self._now |= {"done": 0, "sent": 0, "hosts": 0, "complete": 0, "failed": 0, "shares": {}}
+        self._now |= {"done": 0, "sent": 0, "hosts": 0, "complete": 0, "loading": 0, "failed": 0, "shares": {}}
         self._now |= {"rate": None, "eta_seconds": None, "started": round(time.time(), 1)}
         self._write()
 
@@ -89,7 +90,7 @@ class PushProgress:
         rate = (arrived - before) / (now - since) if now - since >= _SECONDS_BETWEEN else 0
         self._now |= {"phase": "sending", "total": report.total, "done": report.held, "sent": report.sent}
         self._now |= {"hosts": report.hosts, "complete": report.complete, "failed": report.failed}
-        self._now |= {"shares": dict(report.shares), "rate": round(rate) or None}
+        self._now |= {"loading": report.loading, "shares": dict(report.shares), "rate": round(rate) or None}
         self._now["eta_seconds"] = round((report.total - report.held) / rate, 1) if rate > 0 else None
         self._write()
 
@@ -153,8 +154,9 @@ def _push_line(progress: Mapping[str, Any]) -> str:
     if progress["rate"]:
         parts += [f"{progress['rate'] / 1e6:,.1f} MB/s", f"{_clock(progress['eta_seconds'])} left"]
     parts.append(f"{progress['complete']} of {progress['hosts']} hosts complete")
-    if progress["failed"]:
-        parts.append(f"{progress['failed']} failed")
+    for what in ("loading", "failed"):
+        if progress[what]:
+            parts.append(f"{progress[what]} {what}")
     left = {name: share for name, share in progress["shares"].items() if share < 100}
     if left:
         last = min(left, key=lambda name: left[name])

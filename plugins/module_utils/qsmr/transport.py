@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 
 from .errors import QsmrError
 from .hostagent import CHUNK, GREETING, LINE_LIMIT, LOST, Channel, Pace, lowest
+from .hostmaker import package
 from .libraries import libraries
 
 with libraries():
@@ -101,12 +102,14 @@ class Start:
 class Job:
     """What one host is to get: blobs, into a directory there.
 
-    ``start`` is called for each session; it raises QsmrError where there can be none.
+    ``start`` is called for each session; it raises QsmrError where there can be none. ``make`` is what to make of the
+    blobs as they arrive (see qsmr.hostmaker); empty for nothing.
     """
 
     blobs: Sequence[Blob]
     staging: str
     start: Callable[[], Start]
+    make: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -118,7 +121,8 @@ class Outcome:
     """How it went for one host. ``fault`` is one line for the user, empty if all blobs are there.
 
     Bytes: ``resumed`` were there from an earlier run, ``sent`` left the control node, ``resent`` of them for nothing or
-    a second time, ``relayed`` came from other hosts. ``seconds`` until all was there or given up.
+    a second time, ``relayed`` came from other hosts. ``seconds`` until all was there or given up. ``made`` tells
+    whether what was to be made of it was made meanwhile.
     """
 
     fault: str = ""
@@ -128,6 +132,7 @@ class Outcome:
     relayed: int = 0
     resumed: int = 0
     seconds: float = 0.0
+    made: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -135,7 +140,8 @@ class Outcome:
 class Report:
     """How far a push is: bytes at the hosts and bytes sent from here, hosts that have everything.
 
-    ``shares`` is how much of its bytes each host has, in percent.
+    ``loading`` is how many of those still make something of it, ``shares`` how much of its bytes each host has, in
+    percent.
     """
 
     total: int
@@ -144,6 +150,7 @@ class Report:
     sent: int
     hosts: int
     complete: int
+    loading: int
     failed: int
     shares: Mapping[str, int]
 
@@ -263,6 +270,7 @@ class _Host:
     def begin(self, channel: Channel | None) -> None:
         """A session begins, or ends."""
         self.channel = channel
+        self.is_making = bool(channel and self.job.make)
         self.known = 0  # chunks of which the host has told whether it holds them
         self.announced: set[str] = set()
         self.settled: set[str] = set()
@@ -323,6 +331,7 @@ class _Push:
         self._began = time.monotonic()
         self._credential = _credential() if relay else b""
         self._source = Path(__file__).with_name("hostagent.py").read_bytes()
+        self._maker = package() if any(job.make for job in jobs.values()) else b""
 
     async def run(self) -> dict[str, Outcome]:
         tasks = [asyncio.create_task(work) for work in (self._hash(), *map(self._serve, self._hosts))]
@@ -362,6 +371,7 @@ class _Push:
                 sent=sum(host.outcome.sent for host in hosts),
                 hosts=len(hosts),
                 complete=sum(host.is_over and not host.outcome.fault for host in hosts),
+                loading=sum(host.is_over and host.is_making for host in hosts),
                 failed=sum(bool(host.is_over and host.outcome.fault) for host in hosts),
                 shares={host.name: 100 * host.bytes_in(host.held) // max(host.job.size, 1) for host in hosts},
             )
@@ -411,6 +421,8 @@ class _Push:
         self._dialled = {pair for pair in self._dialled if host.index not in pair}
         try:
             host.channel.send("start", self._credential, index=host.index, staging=host.job.staging)  # type: ignore[union-attr]
+            if host.is_making:
+                host.channel.send("make", self._maker, order=host.job.make)  # type: ignore[union-attr]
             feeding, hearing = asyncio.create_task(self._feed(host)), asyncio.create_task(self._hear(host))
             tasks += [feeding, hearing]
             await asyncio.wait({feeding, hearing}, return_when=asyncio.FIRST_COMPLETED)
@@ -448,14 +460,19 @@ class _Push:
         start.ended()
 
     def _settle(self, host: _Host) -> None:
-        """There is nothing more to come for this host. When that is so for all who may need it, it is let go."""
+        """There is nothing more to come for this host."""
         if not host.is_over:
             host.is_over = True
             host.outcome.seconds = time.monotonic() - self._began
-        for other in self._hosts:
-            other.wake.set()
-            if other.channel and other.is_complete and (not self._relay or all(each.is_over for each in self._hosts)):
-                other.channel.send("end")
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Let those hosts go that have and made everything, and that nobody needs any more."""
+        is_over = not self._relay or all(host.is_over for host in self._hosts)
+        for host in self._hosts:
+            host.wake.set()
+            if host.channel and host.is_complete and not host.is_making and is_over:
+                host.channel.send("end")
 
     # What hosts say
 
@@ -486,6 +503,9 @@ class _Push:
             host.settled.add(frame["sha256"])
             if host.is_complete:
                 self._settle(host)
+        elif kind == "made":
+            host.is_making, host.outcome.made = False, frame["well"]
+            self._dismiss()
         elif kind == "link":
             self._link(host, self._hosts[frame["peer"]], frame["up"])
         elif kind == "liar":
