@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from qsmr.audit import Audit, switched_by
 from qsmr.errors import QsmrError
-from qsmr.lock import Lock, Locked
+from qsmr.lock import Lock, Locked, held
 from qsmr.rolloutlock import ControlLock
 
 
@@ -91,6 +93,33 @@ def test_lock_of_another_machine_holds_whether_there_is_such_a_process_here_or_n
     path.write_text(json.dumps({**json.loads(path.read_text()), "node": "elsewhere", "process": 999999}))
     with pytest.raises(QsmrError):
         control.take(wanted, os.getpid(), by_force=False)
+
+
+def test_next_run_waits_for_a_change_that_outlived_its_control_node(tmp_path):
+    """Both at once, the one would take back what the other has just switched."""
+    path = tmp_path / "opt/demo/change.guard"
+    holding = "import sys, time; from pathlib import Path; from qsmr.lock import held\n"
+    holding += f"with held(Path({str(path)!r})): print('in', flush=True); time.sleep(60)"
+    first = subprocess.Popen(
+        [sys.executable, "-c", holding],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "plugins/module_utils")},
+        stdout=subprocess.PIPE,
+    )
+    order = []
+
+    def change():
+        with held(path):
+            order.append("second")
+
+    assert first.stdout.readline() == b"in\n"
+    second = threading.Thread(target=change)
+    second.start()
+    second.join(0.2)
+    order.append("first")
+    first.kill()
+    second.join(10)
+    first.communicate()
+    assert order == ["first", "second"]
 
 
 def test_audit_keeps_whole_lines_after_one_that_was_cut_off(tmp_path):

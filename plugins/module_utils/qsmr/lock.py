@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from .hostpaths import why
 from .release import DIRECTORY_MODE
 
 LOCK_FILE = "rollout.lock"
+# Held while the workers of a host are changed: that goes on when the control node dies, and the next run begins.
+CHANGE_FILE = "change.guard"
 
 
 class Locked(QsmrError):
@@ -71,21 +73,25 @@ class Lock:
         except OSError as error:
             raise QsmrError(f"{self.path} cannot be written: {why(error)}") from None
 
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
+    def _guard(self) -> AbstractContextManager[None]:
         """Between reading and writing nobody else does either."""
-        guard = self.path.with_suffix(".guard")
-        try:
-            make_directory(self.path.parent.parent)
-            make_directory(self.path.parent, DIRECTORY_MODE)
-            descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o640)
-        except OSError as error:
-            raise QsmrError(f"{guard} cannot be opened: {why(error)}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return held(self.path.with_suffix(".guard"))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Wait until no other process holds this file, and hold it. It ends with the process, however that ends."""
+    try:
+        make_directory(path.parent.parent)
+        make_directory(path.parent, DIRECTORY_MODE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    except OSError as error:
+        raise QsmrError(f"{path} cannot be opened: {why(error)}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def told(lock: Mapping[str, Any]) -> str:
