@@ -17,6 +17,8 @@ from .schema import jobs
 from .web import API, time_argument, whole_seconds
 
 MAX_ANALYSED = 1000
+# Of a job that prints more the middle is left out: why it failed is told before that, or at the end.
+FIRST, LAST = 4096, 12288
 # Jobs that print much of their own have groups of hundreds of lines that tell nothing: the last ones are looked at,
 # which are nearest to the end, and the best groups shown.
 MAX_LINES = 50
@@ -42,7 +44,7 @@ def get_failures(version: str, project: str) -> dict[str, Any]:
         "Project": project,
         "Start": request.args.get("start"),
         "End": request.args.get("end"),
-        "Lines": rank_lines({job.id: job.output or "" for job in failed}),
+        "Lines": rank_lines({job.id: _ends_of(job.output or "") for job in failed}),
         "Jobs": {
             job.id: {
                 "Id": job.id,
@@ -53,6 +55,13 @@ def get_failures(version: str, project: str) -> dict[str, Any]:
             for job in failed
         },
     }
+
+
+def _ends_of(output: str) -> str:
+    """The first and the last whole lines of an output."""
+    if len(output) <= FIRST + LAST:
+        return output
+    return output[:FIRST].rpartition("\n")[0] + "\n" + output[-LAST:].partition("\n")[2]
 
 
 def rank_lines(outputs: dict[str, str]) -> list[dict[str, Any]]:

@@ -67,9 +67,10 @@ function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+// pairs: [name, value, the colour that bars have for it]
 function facts(pairs) {
-  return element('dl', {class: 'facts'}, pairs.map(([name, value]) =>
-    element('div', {}, element('dt', {}, name), element('dd', {class: String(value).length > 12 && 'long'}, String(value)))));
+  return element('dl', {class: 'facts'}, pairs.map(([name, value, kind]) =>
+    element('div', {}, element('dt', {}, kind ? element('span', {class: `dot ${kind}`}) : null, name), element('dd', {class: String(value).length > 12 && 'long'}, String(value)))));
 }
 
 // The first ones, and the others for who asks for them.
@@ -199,10 +200,10 @@ function project(name) {
     const total = Object.values(record.JobStates).reduce((sum, value) => sum + value, 0);
     const running = total - finished - failed - available;
     return [bar(finished, failed, running, total), facts([
-      ['Jobs', number(total)], ['Ended', share(finished + failed, total)], ['Finished', number(finished)],
-      ['Failed', number(failed)], ['Running', number(running)], ['Waiting', number(available)],
+      ['Jobs', number(total)], ['Ended', share(finished + failed, total)], ['Finished', number(finished), 'finished'],
+      ['Failed', number(failed), 'failed'], ['Running', number(running), 'running'], ['Waiting', number(available), 'rest'],
       ['Jobs a minute', rate && running + available ? rate.toPrecision(3) : '–'],
-      ['Left', running + available ? (rate ? duration(60 * (running + available) / rate) : '–') : 'done'],
+      ['Left', running + available ? (rate ? duration(60 * (running + available) / rate) : '–') : total ? 'done' : '–'],
     ]), record.Deadline ? element('p', {class: 'muted'}, `Deadline ${time(record.Deadline)} UTC.`) : ''];
   });
 
