@@ -101,6 +101,7 @@ def test_a_scan_leads_back_to_what_made_it(processed):
     assert found["snapshot"]["base_image"] == made["base_image"]["name"]
     assert found["worker"].split("_")[1] in processed.hosts
     assert found["rolled_out"]
+    assert answer.changed == {}
     assert made["image"]["id"] in told["text"]
 
 
@@ -140,7 +141,8 @@ def test_two_projects_are_compared_and_the_verdict_names_their_true_difference(p
     assert "apriori_error 0.4 → 1.0, correlation_length 5000 → 3000" in verdict
     page = processed.directory / "state/loose/compare_demo/compare.html"
     assert snapshot(processed)["snapshot_id"] in page.read_text()
-    assert processed.ok("compare.yml", cmdline="--skip-tags fetch", **loose).changed == {}
+    for cmdline in ("--skip-tags fetch", "--check --diff"):
+        assert processed.ok("compare.yml", cmdline=cmdline, **loose).changed == {}
 
 
 def test_all_hosts_took_part(processed):
@@ -148,7 +150,11 @@ def test_all_hosts_took_part(processed):
     assert {job["Worker"].split("_")[1] for job in jobs} == set(processed.hosts)
 
 
-@pytest.mark.parametrize("playbook", ["demo_fleet.yml", "services.yml", "snapshot.yml", "workers.yml", "jobs.yml"])
+CHANGING = ("demo_fleet", "services", "snapshot", "workers", "jobs", "results", "status")
+LOOKING = ("watch", "logs")
+
+
+@pytest.mark.parametrize("playbook", [f"{name}.yml" for name in CHANGING + LOOKING])
 @pytest.mark.parametrize("mode", ["", "--check --diff"])
 def test_second_run_changes_nothing(processed, playbook, mode):
     before = posts(processed, "demo")
