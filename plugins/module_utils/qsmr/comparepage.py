@@ -12,7 +12,7 @@ from .compare import BANDS, PERCENTILES, PROFILES, SCALARS, Comparison, ProductC
 from .files import replacing, write_atomically
 from .level2set import MJD, slug
 from .libraries import libraries
-from .page import BLUE, GREY, INK, MUTED, ORANGE, SERIES, Figure, draw, folder_of, render, write
+from .page import BLUE, GREY, INK, MUTED, ORANGE, SERIES, Figure, draw, folder_of, legend_above, render, write
 from .provenance import settings_line
 
 with libraries():
@@ -252,7 +252,7 @@ def figures_of(product: ProductComparison, here: str, there: str) -> Iterator[Fi
             axis.set(xlabel=f"mean {meaning}{unit}")
             axis.set_xlim(left=0)
         axes[0].set(ylabel="altitude / km")
-        axes[0].legend(loc="lower left")
+        legend_above(canvas, axes[0])
 
     yield draw(
         f"{name}_quality",
@@ -294,14 +294,14 @@ def figures_of(product: ProductComparison, here: str, there: str) -> Iterator[Fi
             axis.set(xlabel=SCALARS[key] + (" / s" if key == "processing_time" else ""))
             axis.locator_params(axis="x", nbins=4)
         canvas.axes[0].set(ylabel="scans")
-        canvas.axes[0].legend(fontsize=8)
+        legend_above(canvas, canvas.axes[0])
 
     yield draw(
         f"{name}_scalars",
         "Residual, cost and processing time of the common scans.",
         "Histograms of " + ", ".join(SCALARS.values()) + f" for {here} and {there}.",
         scalars,
-        size=(5.6, 3.0),
+        size=(6.4, 3.4),
     )
 
     def worst(canvas: Canvas) -> None:
@@ -315,7 +315,7 @@ def figures_of(product: ProductComparison, here: str, there: str) -> Iterator[Fi
                 axis.plot(value, height, style, color=colour, label=label)
             axis.set(title=f"{int(at.scan_id)}", xlabel="ppm")
         axes[0].set(ylabel="altitude / km")
-        axes[0].legend(fontsize=7)
+        legend_above(canvas, axes[0])
 
     if product.worst:
         yield draw(

@@ -134,6 +134,12 @@ def draw(
     return Figure(name, caption, alt, _themed(stream.getvalue()), wide)
 
 
+def legend_above(canvas: Canvas, axes: Any) -> None:
+    """The legend of ``axes`` above the figure, where it hides nothing."""
+    handles = axes.get_legend_handles_labels()
+    canvas.legend(*handles, loc="outside upper right", ncols=4, columnspacing=1.2, fontsize=8.5)
+
+
 def _themed(svg: str) -> str:
     """The drawing with each colour of ours as the page's, or, in a file of its own, as the light one."""
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.S)
@@ -197,7 +203,9 @@ def number(value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        if not 1e-4 <= abs(value) < 1000:
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:#.3g}".rstrip(".")
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -236,21 +244,26 @@ figure.wide { grid-column: 1 / -1; max-width: none; }
 figure svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; margin: 0.8rem 0; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
-caption { text-align: left; padding: 0 0 0.3rem; }
+caption { text-align: left; padding: 0 0 0.3rem; position: sticky; left: 0; max-width: calc(100vw - 1.6rem); }
 th, td { padding: 0.3rem 1.1rem 0.3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; white-space: nowrap; }
+th { font-weight: 600; }
+th[scope=row]:not(.n) { min-width: 9rem; }
+thead th { vertical-align: bottom; }
 td.n, th.n { text-align: right; }
-td.n, th.n, .together { white-space: nowrap; }
+td.n, .together { white-space: nowrap; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.88rem; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 0.4rem; padding: 0.6rem 0.8rem;
   overflow-x: auto; white-space: pre-wrap; margin: 0.5rem 0; }
 details { margin: 0.4rem 0; }
 summary { cursor: pointer; }
 footer { margin-top: 3rem; padding-top: 0.6rem; border-top: 1px solid var(--line); }
-@media (max-width: 32rem) { .facts { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.4rem; }
+@media (max-width: 32rem) { th[scope=row]:not(.n) { max-width: 45vw; overflow-wrap: anywhere; }
+  .facts { grid-template-columns: 1fr 1fr; } h1 { font-size: 1.4rem; }
   figure.wide { overflow-x: auto; } figure.wide svg { width: 44rem; } }
+@page { margin: 14mm; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  a { color: inherit; } .scroll { overflow: visible; } h2, h3 { break-after: avoid; } tr { break-inside: avoid; } }
+  a { color: inherit; } .figures { grid-template-columns: 1fr 1fr; } .scroll { overflow: visible; break-inside: avoid; }
+  h2, h3 { break-after: avoid; } tr { break-inside: avoid; } }
 """
 
 _PAGE = """\

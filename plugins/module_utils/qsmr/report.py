@@ -17,7 +17,7 @@ from . import page, reportfigures
 from .errors import QsmrError
 from .failures import Cause, HostShare, chance, host_of, host_shares, template_of
 from .jobapi import JobApi
-from .level2set import open_results, product_files
+from .level2set import product_files, read_columns
 from .libraries import libraries
 from .results import SUMMARY
 from .screen import duration
@@ -117,14 +117,16 @@ class JobTable:
 
     def rate(self, now: float) -> Rate | None:
         """How fast jobs ended lately: qsmr.status tells which time that is."""
-        times = self.ended[np.isfinite(self.ended)]
+        known = np.isfinite(self.ended)
+        times = self.ended[known]
         if not len(times):
             return None
+        first = float(np.min(times - np.nan_to_num(self.seconds[known])))
         until = now if self.count("running") + self.count("available") else float(times.max())
         for minutes in WINDOWS:
             lately = times[times >= until - 60 * minutes]
             if len(lately) >= min(ENOUGH, len(times)):
-                begin = max(until - 60 * minutes, float(times.min()))
+                begin = max(until - 60 * minutes, first)
                 return Rate(len(lately), max(until - begin, 1.0))
         return None
 
@@ -159,14 +161,11 @@ def read_profiles(results: Path) -> list[Profiles]:
     Of very many scans every so many is taken, evenly over the file.
     """
     found = []
-    for product in product_files(results):
-        with open_results(results, product) as data:
-            scans = data.sizes["scan"]
-            step = -(-scans // MOST_PROFILES)
-            part = data.isel(scan=slice(None, None, step or None))
-            columns = [part[name].to_numpy().astype(np.float64).ravel() for name in _PROFILE]
-            latitude = np.repeat(part["latitude"].to_numpy().astype(np.float64), part.sizes["level"])
-        profiles = _spread(product, scans, -(-scans // step) if step else 0, latitude, *columns)
+    for product, path in product_files(results).items():
+        scans, (latitude, *columns) = read_columns(path, ("latitude", *_PROFILE), MOST_PROFILES)
+        used, levels = columns[0].shape
+        flat = (column.astype(np.float64).ravel() for column in columns)
+        profiles = _spread(product, scans, used, np.repeat(latitude.astype(np.float64), levels), *flat)
         if profiles:
             found.append(profiles)
     return sorted(found, key=lambda one: ("dummy" in one.product, -one.scans))[:MOST_PRODUCTS]
@@ -215,13 +214,13 @@ def _median(values: Numbers) -> float:
 
 def read_places(results: Path) -> tuple[Numbers, Numbers]:
     """Longitude (-180 to 180) and latitude of the scans that have level 2, each once."""
-    places: dict[tuple[int, int], tuple[float, float]] = {}
-    for product in product_files(results):
-        with open_results(results, product) as data:
-            columns = [data[name].to_numpy() for name in ("freq_mode", "scan_id", "longitude", "latitude")]
-        for mode, scan, longitude, latitude in zip(*columns, strict=True):
-            places[int(mode), int(scan)] = (float(longitude), float(latitude))
-    both = np.array(list(places.values()), np.float64).reshape(-1, 2)
+    names = ("freq_mode", "scan_id", "longitude", "latitude")
+    files = [read_columns(path, names)[1] for path in product_files(results).values()]
+    if not files:
+        return np.empty(0), np.empty(0)
+    modes, scans, *places = (np.concatenate(column) for column in zip(*files, strict=True))
+    _keys, first = np.unique(np.stack([modes, scans]), axis=1, return_index=True)
+    both = np.stack(places, axis=1).astype(np.float64)[np.sort(first)]
     both = both[np.isfinite(both).all(axis=1)]
     return (both[:, 0] + 180) % 360 - 180, both[:, 1]
 
@@ -356,7 +355,7 @@ def compose(
         ("Jobs", total),
         *((state.title(), table.count(state)) for state in STATES),
         ("Jobs a minute", rate.per_minute if rate else None),
-        ("Left", left if remaining else "done"),
+        ("Left", left if remaining else "done" if total else None),
         ("With level 2", len(latitude)),
     ]
     return figures, {
@@ -517,7 +516,7 @@ others (Fisher's exact test, one-sided: <span class="together">{{ chance(share.p
   ["host", "release", "workers", "finished", "failed", "running", "failed / %", "p", "median time / s"], hosts) }}
 {% if workers %}
 <details>
-<summary>{{ workers_total | number }} workers
+<summary>{{ workers_total | number }} worker{{ "" if workers_total == 1 else "s" }}
 {%- if workers_total > workers | length %}, of them the {{ workers | length }} with most jobs{% endif %}
 </summary>
 {{ parts.table("Jobs by worker",
@@ -533,7 +532,7 @@ others (Fisher's exact test, one-sided: <span class="together">{{ chance(share.p
 {% if not failed %}
 <p class="note good">No job has failed.</p>
 {% else %}
-<p>{{ failed | number }} jobs have failed
+<p>{{ failed | number }} {{ "job has" if failed == 1 else "jobs have" }} failed
 {%- if analysed < failed %}; the newest {{ analysed | number }} of them are looked at
 {%- endif %}. They are grouped by the line of their output that tells why; numbers, ids, times and paths do not count.
 {% if causes_total > causes | length %} The {{ causes | length }} most frequent of {{ causes_total }} causes are shown.

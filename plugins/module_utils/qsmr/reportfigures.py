@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .libraries import libraries
-from .page import BLUE, GREEN, GREY, INK, LINE, MUTED, ORANGE, RED, Figure, draw
+from .page import BLUE, GREEN, GREY, INK, LINE, MUTED, ORANGE, PAPER, RED, Figure, draw, legend_above
 
 with libraries():
     import numpy as np
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 STATE_COLOURS = {"finished": GREEN, "failed": RED, "running": BLUE, "available": GREY}
+# Red is told from green by its stripes, too.
+AREAS: dict[str, dict[str, Any]] = {
+    state: {"color": colour, "lw": 0, "label": state} for state, colour in STATE_COLOURS.items()
+}
+AREAS["failed"] = {"facecolor": RED, "edgecolor": PAPER, "hatch": "////", "lw": 0, "label": "failed"}
 MOST_BARS = 25
 # Above this number of scans the map shows how many there are, not each.
 MOST_DOTS = 2000
@@ -35,7 +40,7 @@ def progress(table: JobTable) -> Iterator[Figure]:
     every = np.concatenate(list(times.values()))
     if not len(every):
         return
-    begin, end = float(every.min()), float(every.max())
+    begin, end = float(every.min()), max(float(every.max()), float(every.min()) + 10)
     total = len(table.states)
 
     def accumulated(canvas: Any) -> None:
@@ -48,8 +53,9 @@ def progress(table: JobTable) -> Iterator[Figure]:
         axes.axhline(total, color=MUTED, lw=1, ls="--", label="all jobs")
         axes.set_ylim(0, total * 1.06)
         axes.set_ylabel("jobs")
+        _whole(axes.yaxis)
         _time_axis(axes)
-        _legend(canvas, axes)
+        legend_above(canvas, axes)
 
     said = ", ".join(f"{len(when):,} {state}" for state, when in times.items())
     yield draw(
@@ -59,7 +65,7 @@ def progress(table: JobTable) -> Iterator[Figure]:
         accumulated,
     )
 
-    edges = np.linspace(begin, max(end, begin + 1), min(MOST_BINS, max(8, len(every) // 8)) + 1)
+    edges = np.linspace(begin, end, min(MOST_BINS, max(1, len(every) // 5)) + 1)
     minutes = (edges[1] - edges[0]) / 60
 
     def speed(canvas: Any) -> None:
@@ -69,14 +75,12 @@ def progress(table: JobTable) -> Iterator[Figure]:
             if not len(when):
                 continue
             number = np.histogram(when, edges)[0] / minutes
-            axes.stairs(
-                below + number, _dates(edges), baseline=below, fill=True, color=STATE_COLOURS[state], label=state
-            )
+            axes.stairs(below + number, _dates(edges), baseline=below, fill=True, **AREAS[state])
             below = below + number
         axes.set_ylabel("jobs a minute")
         axes.set_ylim(bottom=0)
         _time_axis(axes)
-        _legend(canvas, axes)
+        legend_above(canvas, axes)
 
     mean = len(every) / max((end - begin) / 60, 1 / 60)
     yield draw(
@@ -102,13 +106,14 @@ def by_name(name: str, what: str, rows: Sequence[Row]) -> Iterator[Figure]:
             numbers = np.array([row.counts[state] for row in shown])
             if not numbers.any():
                 continue
-            axes.barh(range(len(shown)), numbers, left=left, color=STATE_COLOURS[state], label=state, height=0.72)
+            axes.barh(range(len(shown)), numbers, left=left, height=0.72, **AREAS[state])
             left += numbers
         axes.set_yticks(range(len(shown)), names)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("jobs")
-        _legend(canvas, axes)
+        _whole(axes.xaxis)
+        legend_above(canvas, axes)
 
     more = f" The {len(shown)} {what}s with most jobs of {len(rows)}." if len(rows) > len(shown) else ""
     alt = "; ".join(
@@ -138,7 +143,7 @@ def processing_time(table: JobTable) -> Iterator[Figure]:
             if not len(seconds):
                 continue
             number = np.histogram(np.clip(seconds, edges[0], edges[-1]), edges)[0]
-            axes.stairs(below + number, edges, baseline=below, fill=True, color=STATE_COLOURS[state], label=state)
+            axes.stairs(below + number, edges, baseline=below, fill=True, **AREAS[state])
             below = below + number
         for value, style, label in ((middle, "-", "median"), (late, ":", "95 %")):
             axes.axvline(value, color=INK, ls=style, lw=1.2, label=f"{label}: {value:.3g} s")
@@ -146,7 +151,8 @@ def processing_time(table: JobTable) -> Iterator[Figure]:
             axes.set_xscale("log")
         axes.set_xlabel("processing time / s")
         axes.set_ylabel("jobs")
-        _legend(canvas, axes)
+        _whole(axes.yaxis)
+        legend_above(canvas, axes)
 
     yield draw(
         "processing_time",
@@ -170,7 +176,7 @@ def world(longitude: Numbers, latitude: Numbers) -> Iterator[Figure]:
             from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
             number = np.histogram2d(latitude, longitude, (72, 144), ((-90, 90), (-180, 180)))[0]
-            colours = LinearSegmentedColormap.from_list("scans", [(*_EITHER, 0.15), (*_EITHER, 1.0)])
+            colours = LinearSegmentedColormap.from_list("scans", [(*_EITHER, 0.3), (*_EITHER, 1.0)])
             image = axes.pcolormesh(
                 np.linspace(-180, 180, 145),
                 np.linspace(-90, 90, 73),
@@ -180,12 +186,14 @@ def world(longitude: Numbers, latitude: Numbers) -> Iterator[Figure]:
                 rasterized=True,
             )
             scale = canvas.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format="{x:,.0f}")
+            if number.max() < 30:
+                _whole(scale.ax.yaxis)
             scale.set_label("scans in 2.5° × 2.5°")
             scale.outline.set_visible(False)
         axes.axhline(0, color=MUTED, lw=0.8)
         axes.set_xlim(-180, 180)
         axes.set_ylim(-90, 90)
-        axes.set_xticks(range(-180, 181, 60), ["180", "120° W", "60° W", "0°", "60° E", "120° E", "180"])
+        axes.set_xticks(range(-180, 181, 60), ["180°", "120° W", "60° W", "0°", "60° E", "120° E", "180°"])
         axes.set_yticks(range(-90, 91, 30), ["90° S", "60° S", "30° S", "0°", "30° N", "60° N", "90° N"])
         axes.set_aspect("equal")
         for side in ("top", "right"):
@@ -194,10 +202,10 @@ def world(longitude: Numbers, latitude: Numbers) -> Iterator[Figure]:
     south, north = latitude.min(), latitude.max()
     yield draw(
         "world",
-        f"Where the {len(latitude):,} scans with level 2 are; the line is the equator.",
-        f"Map of {len(latitude):,} scans between latitudes {south:.0f} and {north:.0f} degrees.",
+        f"Where the scans with level 2 are ({len(latitude):,}); the line is the equator.",
+        f"Map of {_scans(len(latitude))} between latitudes {south:.0f} and {north:.0f} degrees.",
         world_map,
-        (9.6, 4.8) if not each else (4.8, 2.9),
+        (4.8, 2.9) if each else (9.6, 4.8),
         wide=not each,
     )
 
@@ -210,27 +218,30 @@ def coverage(table: JobTable) -> Iterator[Figure]:
     times = table.scans[known]
     states = table.states[known]
     begin, end = float(times.min()), float(times.max())
-    edges = np.linspace(begin, max(end, begin + 60), min(MOST_BINS, max(10, len(times) // 6)) + 1)
+    edges = np.linspace(begin, max(end, begin + 60), min(MOST_BINS, max(1, len(times) // 5)) + 1)
 
     def histogram(canvas: Any) -> None:
         axes = canvas.subplots()
         below = np.zeros(len(edges) - 1)
-        for index, (state, colour) in enumerate(STATE_COLOURS.items()):
+        for index, state in enumerate(AREAS):
             number = np.histogram(times[states == index], edges)[0]
             if number.any():
-                axes.stairs(below + number, _dates(edges), baseline=below, fill=True, color=colour, label=state)
+                axes.stairs(below + number, _dates(edges), baseline=below, fill=True, **AREAS[state])
             below = below + number
         axes.set_ylabel("scans")
         axes.set_ylim(bottom=0)
+        _whole(axes.yaxis)
         _time_axis(axes)
-        _legend(canvas, axes)
+        legend_above(canvas, axes)
 
     first, last = (str(np.datetime64(int(second), "s"))[:10] for second in (begin, end))
     yield draw(
         "coverage",
         f"When the scans were measured, each bar over {_span(edges[1] - edges[0])}, by what became of them.",
-        f"Bars of {len(times):,} scans from {first} to {last}.",
+        f"Bars of {_scans(len(times))} from {first} to {last}.",
         histogram,
+        (9.6, 2.8) if len(times) > MOST_DOTS else (4.8, 3.0),
+        wide=len(times) > MOST_DOTS,
     )
 
 
@@ -240,6 +251,7 @@ def profiles(number: str, found: Profiles) -> Iterator[Figure]:
 
     def plot(canvas: Any) -> None:
         left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        canvas.get_layout_engine().set(wspace=0.08)
         left.fill_betweenx(found.altitude, low, high, color=BLUE, alpha=0.18, lw=0, label="5 to 95 %")
         left.fill_betweenx(found.altitude, lower, upper, color=BLUE, alpha=0.32, lw=0, label="16 to 84 %")
         left.plot(median, found.altitude, color=BLUE, lw=2, label="median")
@@ -256,7 +268,7 @@ def profiles(number: str, found: Profiles) -> Iterator[Figure]:
     peak = int(np.nanargmax(median))
     yield draw(
         f"profiles_{number}",
-        f"{found.product}: {found.scans:,} scans{of} in layers of 2 km, and the median measurement response.",
+        f"{found.product}: {_scans(found.scans)}{of} in layers of 2 km, and the median measurement response.",
         f"Profiles of {found.product} from {found.altitude[0]:.0f} to {found.altitude[-1]:.0f} km; the median is"
         f" highest, {median[peak]:.3g} {found.unit}, at {found.altitude[peak]:.0f} km.",
         plot,
@@ -290,11 +302,16 @@ def profiles(number: str, found: Profiles) -> Iterator[Figure]:
     )
 
 
-def _legend(canvas: Any, axes: Any) -> None:
-    """Above the axes, where it hides nothing."""
-    canvas.legend(
-        *axes.get_legend_handles_labels(), loc="outside upper right", ncols=4, columnspacing=1.2, fontsize=8.5
-    )
+def _whole(axis: Any) -> None:
+    """Counts have no halves."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def _scans(number: int) -> str:
+    return f"{number:,} scan{'' if number == 1 else 's'}"
 
 
 def _dates(seconds: Numbers) -> Any:
