@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bench.report_bench import BEGAN, Service, write_level2
 from qsmr.jobapi import JobApiError
-from qsmr.report import JobTable, read_places, read_profiles, scan_time, write_report
+from qsmr.report import JobTable, read_gaps, read_places, read_profiles, scan_time, write_report
 
 NOW = datetime.fromtimestamp(BEGAN.timestamp() + 4 * 3600, UTC)
 
@@ -190,6 +190,27 @@ def test_rate_is_that_of_the_last_minutes():
     assert rate
     assert rate.per_minute == pytest.approx(30, rel=0.05)
     assert JobTable.read([job(1, "Started")]).rate(0.0) is None
+
+
+def test_a_single_job_has_a_rate_and_figures_that_bear_it(tmp_path):
+    one = job(1, "Finished", Finished="2026-11-24T10:00:00", ProcessingTime=30.0)
+    rate = JobTable.read([one]).rate(NOW.timestamp())
+    assert rate and rate.per_minute == pytest.approx(2)
+    service = Service(0)
+    service.each_job = lambda _project: iter([one])  # type: ignore[method-assign, assignment]
+    _changed, html = write(tmp_path, service)
+    assert "each bar over 10 s" in html
+    assert ">0.5<" not in html.replace(" ", ""), "there is no half job"
+
+
+def test_gaps_are_told_by_reason(tmp_path):
+    lines = ["freq_mode,scan_id,outcome,reason", "1,1,retrieved,"]
+    lines += [f"1,{n},no_result,only {n} spectra left" for n in range(2, 30)] + ["1,40,missing,the Odin API has none"]
+    (tmp_path / "summary.csv").write_text("\n".join(lines) + "\n")
+    first, second = read_gaps(tmp_path)
+    assert (first.reason, len(first.scans), second.scans) == ("only <n> spectra left", 28, ["1:40"])
+    _changed, html = write(tmp_path)
+    assert "no profile, says the retrieval" in html and "1:2, 1:3" in html and "1:29" not in html
 
 
 def test_profiles_are_percentiles_in_their_units(results):
