@@ -158,12 +158,12 @@ def test_a_run_after_kill_9_of_the_control_node_sends_what_was_missing(tmp_path:
     one = blob(tmp_path, 60 * CHUNK)
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from pathlib import Path; from test_transport import Blob, Lab\n"
-        f"Lab(Path(sys.argv[3])).push([Blob({one.sha256!r}, {one.size}, Path({str(one.path)!r}))], bandwidth=5e6)\n"
+        f"Lab(Path(sys.argv[1])).push([Blob({one.sha256!r}, {one.size}, Path({str(one.path)!r}))], bandwidth=5e6)\n"
     )
-    sources = [str(Path(transport.__file__).parents[1]), str(Path(__file__).parent)]
-    run = subprocess.Popen([sys.executable, str(script), *sources, str(tmp_path)])
+    sources = [Path(transport.__file__).parents[1], Path(__file__).parent, Path(__file__).parents[1]]
+    run = subprocess.Popen([sys.executable, script, tmp_path, *sources])
     part = tmp_path / "host1/staging" / f"{one.sha256}.part"
     wait_until(lambda: part.exists() and part.stat().st_blocks * 512 > 20 * CHUNK)
     run.kill()
