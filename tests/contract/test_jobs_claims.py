@@ -98,6 +98,12 @@ def test_jobs_of_workers_that_their_host_does_not_run_become_available(api, proj
     assert states(api, project)["1:3"] == ("STARTED", True)
 
 
+def test_a_claim_that_is_younger_than_now_does_not_outlive_its_worker(api, project, retry):
+    """The service's clock, or ours, was stepped since."""
+    running = {"host1": ["UWorker_host1_a"]}
+    assert retry(failed=False, running=running, later=-A_MINUTE).stale == ["1:5"]
+
+
 def test_a_worker_belongs_to_the_host_with_the_longest_name(retry, api, project):
     claim(api, project, "1:1", "UWorker_host1_b_c", "STARTED")
     released = retry(failed=False, running={"host1": ["UWorker_host1_c"], "host1_b": None}, later=A_MINUTE)
