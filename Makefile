@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos-jobs test-rollout bench-report docs molecule pictures lint sanity lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report docs molecule pictures lint sanity lock
 
 # Everything is installed there, with that Python; test-next has another of both.
 VENV := .venv
@@ -73,6 +73,10 @@ bench-push: setup $(VENV)/dev.done ## Measure pushes against copying and rsync, 
 
 test-rollout: setup $(VENV)/dev.done ## Roll out on five hosts with jobs running, through losses, kills and bad snapshots (ARGS='--only CASE')
 	@$(BIN)/python tests/faults/rollout_faults.py $(ARGS)
+
+chaos: setup $(VENV)/dev.done ## Let faults of all layers loose on five hosts at work, and see that all is well after (ARGS='--seed N --minutes M')
+	$(call packages,libfaketime,dpkg -s libfaketime)
+	@$(BIN)/python tests/faults/chaos.py $(ARGS)
 
 chaos-jobs: $(VENV)/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)
 	@$(BIN)/python tests/faults/chaos_jobs.py $(ARGS)

@@ -29,6 +29,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests", "tests/faults")]
 
+from fault_lab import kill_all_below  # noqa: E402
 from fault_proxy import LATE, FaultProxy  # noqa: E402
 from job_service_double import PASSWORD, USERNAME, JobServiceDouble  # noqa: E402
 from qsmr import addjobs, sender  # noqa: E402
@@ -52,15 +53,6 @@ class Target:
     username: str
     password: str
     takes_lists: bool = True
-
-
-def kill_all_below(process: int) -> None:
-    """kill -9 of a process and of its children, and of theirs."""
-    children = Path(f"/proc/{process}/task/{process}/children")
-    os.kill(process, signal.SIGSTOP)  # so that it has no more of them
-    for child in children.read_text().split():
-        kill_all_below(int(child))
-    os.kill(process, signal.SIGKILL)
 
 
 @contextmanager

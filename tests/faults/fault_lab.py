@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,20 @@ class Lab:
             over.set()
             watching.join()
 
+    @contextmanager
+    def full_disk(self, host: str, *directories: str) -> Iterator[None]:
+        """There is no room in these directories of a host; what is in them is out of sight meanwhile."""
+        full = " ".join(directories)
+        self.on(
+            host,
+            f"for d in {full}; do mkdir -p $d; chown --reference=$(dirname $d) $d; mode=$(stat -c %a,uid=%u,gid=%g $d);"
+            " mount -t tmpfs -o size=4k,mode=$mode tmpfs $d; head -c 4096 /dev/zero > $d/x; done",
+        )
+        try:
+            yield
+        finally:
+            self.on(host, f"for d in {full}; do umount --lazy $d; rmdir --ignore-fail-on-non-empty $d; done")
+
     def bring_up(self, host: str) -> None:
         docker("start", f"{self.name}-{host}")
         for _ in range(90):
@@ -202,3 +217,12 @@ def audit_flaws(events: Sequence[Mapping[str, Any]], current: Callable[[str], st
     told = {host: release for host, release in events[-1].get("runs", {}).items() if release}
     found = {host: current(host) for host in told}
     return [] if told == found else [f"{told} is to run, {found} does"]
+
+
+def kill_all_below(process: int) -> None:
+    """kill -9 of a process and of its children, and of theirs."""
+    with suppress(ProcessLookupError, FileNotFoundError):  # some end by themselves meanwhile
+        os.kill(process, signal.SIGSTOP)  # so that it has no more of them
+        for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+            kill_all_below(int(child))
+        os.kill(process, signal.SIGKILL)

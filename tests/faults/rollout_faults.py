@@ -211,12 +211,8 @@ class Cases:
     def disk_full(self) -> None:
         new = self.lab.variant(self.good)
         full = f"{HOST}/releases/{id_of(new)}"
-        self.lab.on("host2", f"mkdir -p {full}; mount -t tmpfs -o size=4k tmpfs {full}; chmod 777 {full}")
-        self.lab.on("host2", f"head -c 4096 /dev/zero > {full}/x")
-        try:
+        with self.lab.full_disk("host2", full):
             code, screen = self.lab.play("workers.yml", qsmr_snapshot=str(new))
-        finally:
-            self.lab.on("host2", f"umount {full}; rm -rf {full}")
         assert code == 2 and "No space left on device" in screen, screen[-3000:]
         self.all_run(self.good)
         self.lab.finish_jobs()
