@@ -75,7 +75,6 @@ test-rollout: setup $(VENV)/dev.done ## Roll out on five hosts with jobs running
 	@$(BIN)/python tests/faults/rollout_faults.py $(ARGS)
 
 chaos: setup $(VENV)/dev.done ## Let faults of all layers loose on five hosts at work, and see that all is well after (ARGS='--seed N --minutes M')
-	$(call packages,libfaketime,dpkg -s libfaketime)
 	@$(BIN)/python tests/faults/chaos.py $(ARGS)
 
 chaos-jobs: $(VENV)/dev.done ## Add jobs through 300 runs of random faults and kills (ARGS='--runs 1 --seed N': one again)

@@ -40,7 +40,7 @@ SERVICES = ("jobservice", "odin")
 PLAYBOOKS = ("snapshot.yml", "workers.yml", "jobs.yml", "retry.yml", "results.yml")
 SCANS = 20  # in each list
 LONGEST = 300.0  # seconds that a playbook may take, whatever happens to it
-STEP = "+3600s"
+CLOCK = REPOSITORY / "tests/faults/stepped_clock/sitecustomize.py"
 # What a kind of fault may hit, and for how many seconds; a kill has no end: that is the age of the run that it hits.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[float, float]]] = {
     "host_stopped": (HOSTS, (3, 30)),
@@ -181,25 +181,18 @@ class Chaos:
     @contextmanager
     def clock_stepped(self, whose: str) -> Iterator[None]:
         """Python's clock only, which is what all of ours reads; a running service sees it after a restart."""
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-        settings = {"FAKETIME": STEP, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
         if whose == "control":
-            self.environment = {**settings, "LD_PRELOAD": str(library)}
+            self.environment = {"PYTHONPATH": str(CLOCK.parent)}
             yield
             self.environment = {}
             return
-        container, hook = f"{NAME}-{whose}", "/usr/lib/python3/dist-packages/clock.pth"
-        docker("cp", str(library), f"{container}:/usr/local/lib/clock.so")
-        words = f"{{**os.environ, **{ {**settings, 'LD_PRELOAD': '/usr/local/lib/clock.so'} }}}"
-        local = self.directory / f"{whose}.pth"
-        local.write_text(
-            f'import os, sys; "FAKETIME" in os.environ or os.execve(sys.executable, sys.orig_argv, {words})\n'
-        )
-        docker("cp", str(local), f"{container}:{hook}")
+        container, packages = f"{NAME}-{whose}", "/usr/lib/python3/dist-packages"
         again: Callable[[], Any] = (lambda: None) if whose in HOSTS else lambda: docker("restart", container)
+        docker("cp", str(CLOCK), f"{container}:{packages}/stepped_clock.py")
+        docker("exec", "--user", "root", container, "sh", "-c", f"echo import stepped_clock > {packages}/stepped.pth")
         again()
         yield
-        docker("exec", "--user", "root", container, "rm", hook)
+        docker("exec", "--user", "root", container, "rm", f"{packages}/stepped.pth")
         again()
 
     @contextmanager
