@@ -54,7 +54,9 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
             check_project_name(self.given["project"])
             limit_umask()
             if given := [name for name in INNER if name in load_extra_vars(self._loader)]:
-                raise QsmrError(f"{', '.join(given)} is not for -e: a release is set with qsmr_release, the rest by stage")
+                raise QsmrError(
+                    f"{', '.join(given)} is not for -e: set qsmr_release for a release, the rest is by stage"
+                )
             return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error
