@@ -22,10 +22,11 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -281,16 +282,14 @@ class Chaos:
     def rage(self, faults: list[Fault], seconds: float) -> None:
         """Work and faults, until the time is over; then all faults are lifted, and the last runs come to their end."""
         self.began = time.monotonic()
-        threads = [Thread(target=self.inflict, args=[fault]) for fault in faults]
-        threads += [Thread(target=self.build_and_roll_out), Thread(target=self.add_and_fetch)]
-        for thread in threads:
-            thread.start()
-        try:
-            time.sleep(seconds)
-        finally:
-            self.over.set()
-            for thread in threads:
-                thread.join()
+        with ThreadPoolExecutor(len(faults) + 2) as pool:
+            all_of_it = [pool.submit(self.inflict, fault) for fault in faults]
+            all_of_it += [pool.submit(self.build_and_roll_out), pool.submit(self.add_and_fetch)]
+            try:
+                time.sleep(seconds)
+            finally:
+                self.over.set()
+        self.wrong += [f"chaos itself broke: {error!r}" for one in all_of_it if (error := one.exception())]
 
     def settle(self) -> None:
         """Everything once more: each playbook has to do what it says now."""
