@@ -122,9 +122,10 @@ class Chaos:
 
     @contextmanager
     def host_paused(self, host: str) -> Iterator[None]:
-        docker("pause", f"{NAME}-{host}")
+        """By signals: a container with containers in it cannot be frozen on every machine."""
+        self.lab.on(host, "kill -STOP -1")
         yield
-        docker("unpause", f"{NAME}-{host}")
+        self.lab.on(host, "kill -CONT -1")
 
     @contextmanager
     def host_cut_off(self, host: str) -> Iterator[None]:
@@ -170,7 +171,7 @@ class Chaos:
                 ledger.execute("BEGIN EXCLUSIVE")
                 yield
             return
-        script = "import sqlite3, sys; s = sqlite3.connect(sys.argv[1], 20, isolation_level=None)"
+        script = "import sqlite3, sys; s = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)"
         script += "; s.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
         words = ["docker", "exec", "-i", f"{NAME}-{whose}", "python3", "-c", script, f"/var/lib/{whose}/{whose}.sqlite"]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lock:
