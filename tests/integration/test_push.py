@@ -10,7 +10,7 @@ import pytest
 from container_fleet import Fleet, Result, docker
 from push_snapshots import files, layer, write_snapshot
 from qsmr.archive import read_image
-from qsmr.hostimage import THIN_REFUSED
+from qsmr.hostimage import LOADED_AT_ONCE, PART_LABEL, THIN_REFUSED
 from qsmr.hostlayers import write_archive
 
 ROOT = "/opt/qsmr/demo"
@@ -195,3 +195,13 @@ def test_containerd_store_gets_the_image_whole_but_is_sent_only_what_changed(pus
     finally:
         push.fleet.ssh("host3", "docker images -q qsmr_snapshot_demo | xargs -r docker rmi -f")
         restart("rm /etc/docker/daemon.json")
+
+
+def test_large_layers_are_loaded_one_by_one_and_leave_no_image_of_some_of_them(pushed):
+    push, _ = pushed
+    large = [layer({f"zeros{n}": bytes([n]) * (LOADED_AT_ONCE + 1)}) for n in (1, 2)]
+    result = push.ok(write_snapshot(push.directory, 10, [*large, layer(CODE)]))
+    for host, sent in result.task_results(SEND)["host1"]["hosts"].items():
+        assert sent["order"]["loads"] == [1, 2, 3]
+        assert sent["loaded"]
+        assert push.fleet.ssh(host, f"docker images -qa --filter label={PART_LABEL}") == ""
