@@ -152,7 +152,8 @@ class Session:
         }
         # ansible-core 2.21 knows by itself what the task is, and its variables.
         executor = TaskExecutor(**{word: given[word] for word in inspect.signature(TaskExecutor).parameters})
-        kind = templar.template(own.get("ansible_connection") or action._task.connection)
+        # Since ansible-core 2.21 the task itself has the connection to the host that it runs for.
+        kind = templar.template(own.get("ansible_connection") or action._task._parent.connection)
         connection = executor._connection = executor._get_connection(own, templar, kind)
         executor._set_connection_options(own, templar)
         self._connection = connection
