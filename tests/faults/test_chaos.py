@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
-from chaos import KINDS, Chaos, schedule
+from chaos import CLOCK, KINDS, Chaos, schedule
 from invariants import Facts, leaks_in_files, leaks_on_host, violations
 
 JOBS = [f"1:{scan}" for scan in (7300000001, 7300000318)]
@@ -118,3 +121,15 @@ def test_secrets_on_hosts_are_seen():
 
     assert leaks_on_host(run, ["it's"]) == ["/home/trace", "a worker's log"]
     assert """-e 'it'"'"'s'""" in asked[0]
+
+
+def test_a_stepped_clock_is_one_for_all_of_python_and_shows_in_nothing_else():
+    """Ansible writes the representation of a time into the code that it sends."""
+    script = "import time; from datetime import datetime, UTC; now = datetime.now(UTC)"
+    script += "; print(now.timestamp(), time.time(), repr(now), isinstance(datetime.fromtimestamp(0), datetime))"
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env={"PYTHONPATH": str(CLOCK.parent)}, capture_output=True, text=True, check=True)
+    first, second, rest = done.stdout.split(maxsplit=2)
+    assert float(first) - time.time() == pytest.approx(3600, abs=60)
+    assert float(second) - time.time() == pytest.approx(3600, abs=60)
+    assert rest.startswith("datetime.datetime(") and rest.endswith("True\n")

@@ -11,24 +11,25 @@ _datetime, _time, _time_ns = datetime.datetime, time.time, time.time_ns
 
 
 class _Kind(type):
-    """What C code makes is of the former kind."""
-
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, _datetime)
 
 
 class Stepped(_datetime, metaclass=_Kind):
-    """A datetime whose now is an hour ahead."""
+    """A datetime whose now is an hour ahead; what it makes is of the former kind, whose name others write into code."""
+
+    def __new__(cls, *given, **named):
+        return _datetime(*given, **named)
 
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
-        return super().now(tz) + datetime.timedelta(seconds=STEP)
+    def now(cls, tz=None):
+        return _datetime.now(tz) + datetime.timedelta(seconds=STEP)
 
     @classmethod
-    def utcnow(cls) -> datetime.datetime:
+    def utcnow(cls):
         return cls.now(datetime.UTC).replace(tzinfo=None)
 
 
-datetime.datetime = Stepped  # type: ignore[misc]
+datetime.datetime = Stepped
 time.time = lambda: _time() + STEP
 time.time_ns = lambda: _time_ns() + STEP * 10**9
