@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from . import create_app
 from .auth import set_administrator
 from .database import Database
 from .settings import Settings, SettingsError
+
+MOST_FILES, OWN_FILES = 20_000, 200
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -50,8 +53,20 @@ def main() -> None:
             "worker_tmp_dir": "/dev/shm",  # noqa: S108
             "timeout": 180,
             "keepalive": 75,
+            "worker_connections": most_connections(),
         }
     ).run()
+
+
+def most_connections() -> int:
+    """For each process: as many as it may open files, up to a large fleet's, as each worker keeps one.
+
+    A process that has so many hears none of them until one ends.
+    """
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES if limit == resource.RLIM_INFINITY else min(limit, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, limit))
+    return files - OWN_FILES
 
 
 def prepare(settings: Settings) -> None:
