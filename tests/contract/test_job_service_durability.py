@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -87,6 +90,49 @@ def test_counters_are_true_after_a_scramble(api, project):
         api.put(f"/v4/{project}/jobs/{job['Id']}/status", json={"Status": "FAILED" if job["Id"] == "0" else "FINISHED"})
     answer = api.get(f"/v4/{project}").json()
     assert [answer[f"NrJobs{name}"] for name in ("Added", "Claimed", "Finished", "Failed")] == [4, 4, 3, 1]
+
+
+def test_claims_and_reports_beside_the_deletion_of_their_project(api, project):
+    """Whoever comes first, nobody's request fails: they lock the same rows."""
+    clients = sessions(api, 6)
+
+    def change(n):
+        answers = []
+        for job in range(20):
+            if n == 0:
+                answers.append(clients[n].post(f"/v4/{project}/jobs", json=[{"id": str(job), "source_url": "s"}]))
+                if job % 5 == 4:
+                    answers.append(clients[n].delete(f"/v4/{project}"))
+                continue
+            path = f"/v4/{project}/jobs/{job}"
+            answers.append(clients[n].put(f"{path}/claim", json={"Worker": "w"}))
+            answers.append(clients[n].put(f"{path}/output", json={"Output": "o"}))
+            answers.append(clients[n].put(f"{path}/status", json={"Status": "FINISHED"}))
+        return [answer.status_code for answer in answers]
+
+    assert set(sum(at_once(6, change), [])) <= {200, 201, 404, 409}
+
+
+def test_workers_of_one_name_are_counted_together(api, project):
+    clients = sessions(api, 8)
+    api.post(f"/v4/{project}/jobs", json=[{"id": str(n), "source_url": "s"} for n in range(8)])
+    answers = at_once(8, lambda n: clients[n].put(f"/v4/{project}/jobs/{n}/claim", json={"Worker": "w"}))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert [worker["NrJobsClaimed"] for worker in api.get(f"/v4/{project}/workers").json()["Workers"]] == [8]
+
+
+def test_connections_of_a_large_fleet_leave_room_for_more(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    service = JobService(tmp_path, GUNICORN_WORKERS="1")
+    try:
+        with contextlib.ExitStack() as connections:
+            for _ in range(1100):
+                connections.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+            assert requests.get(f"{service.url}/health", timeout=20).status_code == 200
+    finally:
+        service.kill()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @on_both_databases

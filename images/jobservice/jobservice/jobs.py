@@ -11,12 +11,13 @@ from itertools import islice
 from typing import Any
 
 from flask import Blueprint, Response, abort, request
-from sqlalchemy import Column, Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Column, Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from werkzeug.exceptions import BadRequest, Conflict
 
 from .auth import login_required
 from .database import reading, writing
-from .projects import find_project, lock_project, make_project, prio_score
+from .projects import CHANGE, SHARE, find_project, make_project, prio_score
 from .schema import jobs, projects, workers
 from .web import (
     API,
@@ -48,27 +49,37 @@ STATUSES = (*TIMES, "STARTED")
 OUTCOMES = ("FINISHED", "FAILED")
 # Made once, because making a statement takes longer than its execution.
 UNCLAIMED = (
-    select(jobs.c.nr).where(jobs.c.project_id == bindparam("project_id"), jobs.c.claimed.is_(False)).limit(FETCH_FROM)
+    select(jobs.c.nr)
+    .where(jobs.c.project_id == bindparam("project_id"), jobs.c.claimed.is_(False))
+    .limit(FETCH_FROM)
+    .subquery()
 )
-FETCHED = select(jobs.c.id, jobs.c.source_url, jobs.c.target_url).where(jobs.c.nr == bindparam("job"))
+ANY_UNCLAIMED = select(UNCLAIMED.c.nr).order_by(func.random()).limit(1).scalar_subquery()
+FETCHED = select(jobs.c.id, jobs.c.source_url, jobs.c.target_url).where(jobs.c.nr == ANY_UNCLAIMED)
 JOB = (
     select(*(column for column in jobs.c if column is not jobs.c.output))
     .join(projects)
     .where(projects.c.project == bindparam("project"), jobs.c.id == bindparam("job"))
 )
-CHANGE = update(jobs).where(jobs.c.nr == bindparam("job"))
-CLAIM = CHANGE.where(jobs.c.claimed.is_(False))
+JOB_LOCKED = JOB.with_for_update(of=jobs, key_share=True)
+UPDATE = update(jobs).where(jobs.c.nr == bindparam("job"))
+CLAIM = UPDATE.where(jobs.c.claimed.is_(False))
 COUNTERS = ("nr_added", "nr_claimed", "nr_finished", "nr_failed", "total_processing_time")
 COUNT = (
     update(projects)
     .where(projects.c.id == bindparam("counted"))
     .values({name: projects.c[name] + bindparam(f"more_{name}") for name in COUNTERS})
 )
-ACTIVE = (
-    update(workers)
-    .where(workers.c.project_id == bindparam("project"), workers.c.name == bindparam("worker"))
-    .values(last_active_at=bindparam("now"), nr_claims=workers.c.nr_claims + bindparam("claims"))
-)
+ACTIVE = {
+    dialect: statement.on_conflict_do_update(
+        index_elements=["project_id", "name"],
+        set_={
+            "last_active_at": statement.excluded.last_active_at,
+            "nr_claims": workers.c.nr_claims + statement.excluded.nr_claims,
+        },
+    )
+    for dialect, statement in {"sqlite": sqlite.insert(workers), "postgresql": postgresql.insert(workers)}.items()
+}
 
 blueprint = Blueprint("jobs", __name__, url_prefix=API)
 
@@ -118,7 +129,7 @@ def _add_jobs(project: str, posted: list[dict[str, Any]], now: datetime | None, 
         return
     added_at = now or utcnow().replace(microsecond=0)
     with writing() as connection:
-        row = find_project(connection, project, lock=True) or make_project(connection, project)
+        row = find_project(connection, project, CHANGE) or make_project(connection, project)
         known = _stored_jobs(connection, row.id, [job["id"] for job in posted]) if row.nr_added else {}
         blank = dict.fromkeys(LIMITS) | {"project_id": row.id, "added_at": added_at}
         new, conflicts = [], []
@@ -147,7 +158,7 @@ def _stored_jobs(connection: Connection, project_id: int, ids: list[str]) -> dic
 
 
 def _update_counters(connection: Connection, project_id: int, **changes: Any) -> None:
-    """Add to the counters, set the times."""
+    """Add to the counters, set the times. Comes last: until the transaction's end nobody else can count."""
     more = {f"more_{name}": changes.pop(name, 0) for name in COUNTERS}
     connection.execute(COUNT, {"counted": project_id} | more | changes)
 
@@ -174,9 +185,9 @@ def fetch(version: str, project: str) -> dict[str, Any]:
 def _fetch(connection: Connection, version: str, project: Row[Any] | None) -> dict[str, Any]:
     if project is None:
         abort(404, "No unclaimed jobs available")
-    if not (numbers := connection.scalars(UNCLAIMED, {"project_id": project.id}).all()):
+    job = connection.execute(FETCHED, {"project_id": project.id}).one_or_none()
+    if job is None:
         abort(404, "No unclaimed jobs available")
-    job = connection.execute(FETCHED, {"job": random.choice(numbers)}).one()  # noqa: S311
     return {
         "Version": version,
         "Project": project.project,
@@ -197,16 +208,16 @@ def _fetch(connection: Connection, version: str, project: Row[Any] | None) -> di
 
 def _find_job(connection: Connection, project: str, job_id: str, *, lock: bool = False) -> Row[Any]:
     """The job's row without its output; answers 404."""
-    if lock:
-        lock_project(connection, project)
-    job = connection.execute(JOB, {"project": project, "job": job_id}).one_or_none()
+    if lock and connection.dialect.name != "sqlite":
+        find_project(connection, project, SHARE)
+    job = connection.execute(JOB_LOCKED if lock else JOB, {"project": project, "job": job_id}).one_or_none()
     if job is None:
         abort(404, f"There is no job {job_id} in project {project}")
     return job
 
 
 def _update_job(connection: Connection, job: Row[Any], **values: Any) -> None:
-    connection.execute(CHANGE, {"job": job.nr} | values)
+    connection.execute(UPDATE, {"job": job.nr} | values)
 
 
 def _count_outcome(connection: Connection, job: Row[Any], outcome: str | None, **changes: Any) -> None:
@@ -223,10 +234,8 @@ def _count_outcome(connection: Connection, job: Row[Any], outcome: str | None, *
 def _note_activity(connection: Connection, project_id: int, worker: str | None, now: datetime, claims: int = 0) -> None:
     if worker is None:
         return
-    change = {"project": project_id, "worker": worker, "now": now, "claims": claims}
-    if not connection.execute(ACTIVE, change).rowcount:
-        row = {"project_id": project_id, "name": worker, "last_active_at": now, "nr_claims": claims}
-        connection.execute(insert(workers), row)
+    row = {"project_id": project_id, "name": worker, "last_active_at": now, "nr_claims": claims}
+    connection.execute(ACTIVE[connection.dialect.name], row)
 
 
 @blueprint.get("/<project>/jobs/<job_id>/claim")
@@ -256,8 +265,8 @@ def put_claim(version: str, project: str, job_id: str) -> dict[str, Any]:
         claim = {"claimed": True, "status": "CLAIMED", "worker": worker, "claimed_at": now, "outcome": None}
         if not connection.execute(CLAIM, {"job": job.nr} | claim).rowcount:
             raise Conflict("The job is already claimed")
-        _count_outcome(connection, job, None, nr_claimed=1, last_job_claimed_at=now)
         _note_activity(connection, job.project_id, worker, now, claims=1)
+        _count_outcome(connection, job, None, nr_claimed=1, last_job_claimed_at=now)
     return {
         "Version": version,
         "Project": project,
@@ -300,11 +309,11 @@ def put_status(version: str, project: str, job_id: str) -> dict[str, Any]:
         job = _find_job(connection, project, job_id, lock=True)
         times = {TIMES[status]: now} if status in TIMES else {}
         _update_job(connection, job, status=status, processing_time=seconds, outcome=outcome, **times)
+        _note_activity(connection, job.project_id, job.worker, now)
         # A report sent again replaces the former one.
         former = job.processing_time if job.outcome else 0
         if outcome or job.outcome:
             _count_outcome(connection, job, outcome, total_processing_time=seconds - former if outcome else 0)
-        _note_activity(connection, job.project_id, job.worker, now)
     return {"Version": version, "Project": project, "ID": job_id, "Call": "PUT", "Status": status}
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, Response, abort, g, request
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .auth import login_required
@@ -19,23 +19,21 @@ DEADLINES_END = datetime(2038, 1, 19, 3, 14, 7)
 UNKNOWN_PROCESSING_TIME = 3600.0
 # Made once, because making a statement takes longer than its execution.
 PROJECT = select(projects).where(projects.c.project == bindparam("name"))
-PROJECT_LOCKED = PROJECT.with_for_update()
+# Those who change a project come one after the other, and those who change jobs of it side by side, but for the moment
+# of counting. Nobody else is there when it is deleted.
+CHANGE = PROJECT.with_for_update(key_share=True)
+SHARE = PROJECT.with_for_update(read=True, key_share=True)
+DELETE = PROJECT.with_for_update()
 
 blueprint = Blueprint("projects", __name__, url_prefix=API)
 
 
-def find_project(connection: Connection, name: str, *, lock: bool = False) -> Row[Any] | None:
-    """The project's row, locked if asked."""
-    return connection.execute(PROJECT_LOCKED if lock else PROJECT, {"name": name}).one_or_none()
-
-
-def lock_project(connection: Connection, name: str) -> None:
-    """Every change below a project locks its row first, so they come one after the other.
+def find_project(connection: Connection, name: str, lock: Select[Any] = PROJECT) -> Row[Any] | None:
+    """The project's row; every change below a project locks it first, with CHANGE, SHARE or DELETE.
 
     In SQLite the transaction has locked everything when it began.
     """
-    if connection.dialect.name != "sqlite":
-        find_project(connection, name, lock=True)
+    return connection.execute(lock, {"name": name}).one_or_none()
 
 
 def make_project(connection: Connection, name: str, /, **values: Any) -> Row[Any]:
@@ -143,7 +141,7 @@ def _eta(connection: Connection, project_id: int, available: int, now: datetime)
 def put_project(version: str, project: str) -> Response | tuple[dict[str, Any], int]:
     values = _clean_settings(project, json_object())
     with writing() as connection:
-        row = find_project(connection, project, lock=True)
+        row = find_project(connection, project, CHANGE)
         if row is None:
             make_project(connection, project, **values)
             return {"Version": version, "ID": project}, 201
@@ -178,7 +176,7 @@ def _clean_settings(project: str, body: dict[str, Any]) -> dict[str, Any]:
 @login_required
 def delete_project(version: str, project: str) -> dict[str, Any]:
     with writing() as connection:
-        if row := find_project(connection, project, lock=True):
+        if row := find_project(connection, project, DELETE):
             for table in (jobs, workers):
                 connection.execute(delete(table).where(table.c.project_id == row.id))
             connection.execute(delete(projects).where(projects.c.id == row.id))
