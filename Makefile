@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report docs molecule pictures lint sanity lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load docs molecule pictures lint sanity lock
 
 # Everything is installed there, with that Python; test-next has another of both.
 VENV := .venv
@@ -83,6 +83,9 @@ chaos-jobs: $(VENV)/dev.done ## Add jobs through 300 runs of random faults and k
 bench-results: $(VENV)/dev.done ## Measure fetching level 2 against one request after the other (ARGS=--large: 100,000 scans)
 	@$(BIN)/python tests/bench/results_bench.py $(ARGS)
 	@$(BIN)/python tests/bench/report_bench.py
+
+bench-load: $(VENV)/system.done ## Measure the job service under 500 workers, on PostgreSQL and SQLite (ARGS='--workers 50 --seconds 5': less)
+	@$(BIN)/python tests/bench/load_bench.py $(ARGS)
 
 bench-report: $(VENV)/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
 	@$(BIN)/python tests/bench/report_bench.py $(ARGS)

@@ -12,10 +12,7 @@ from contract.job_service import Api, JobService, PostgreSql
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSql]:
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        pytest.fail("PostgreSQL's server is missing: apt-get install -y --no-install-recommends postgresql")
-    server = PostgreSql(programs[-1].parent)
+    server = PostgreSql()
     yield server
     server.stop()
 

@@ -121,10 +121,13 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log_file: Pat
 class PostgreSql:
     """A private PostgreSQL server that listens on a socket in its own directory only."""
 
-    def __init__(self, bin_directory: Path) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not programs:
+            pytest.fail("PostgreSQL's server is missing: apt-get install -y --no-install-recommends postgresql")
         # Not below pytest's directory: its path is too long for a socket, and closed to the user postgres.
         self.directory = Path(tempfile.mkdtemp(prefix="contract-postgresql-"))
-        self.bin = bin_directory
+        self.bin = programs[-1].parent
         self.numbers = itertools.count(1)
         # The server refuses to run as root.
         self.user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
@@ -141,7 +144,7 @@ class PostgreSql:
             "-c",
             "listen_addresses=",
             "-c",
-            "fsync=off",
+            f"fsync={'on' if durable else 'off'}",
         ]
         with Path(self.directory, "log").open("w") as log:
             self.process = subprocess.Popen(
