@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from host_double import HostDouble, image, snapshot, state
@@ -239,6 +240,42 @@ def test_worker_that_gets_healthy_at_the_last_moment_still_has_its_time(lab):
     lab.host.sleep = sleep
     lab.converge(desired(), deadline=30.0, settle=10.0)
     assert lab.now >= 39
+
+
+def engine_down_until(lab, monkeypatch, moment):
+    """Whatever asks the engine before that moment gets no answer."""
+    for owner, name in ((lab.host, "containers"), (lab.host.docker, "info")):
+        works = getattr(owner, name)
+
+        def ask(works=works):
+            if lab.now < moment:
+                raise QsmrError("the Docker engine does not run")
+            return works()
+
+        monkeypatch.setattr(owner, name, ask)
+
+
+def test_engine_that_restarts_has_its_workers_back(lab, monkeypatch):
+    """Asked at the wrong moment, a release that is good would be taken for a bad one."""
+    lab.converge(desired())
+    engine_down_until(lab, monkeypatch, lab.now + 10)
+    assert len(lab.host.wait_healthy(desired(), 30)) == desired().count
+
+
+def test_engine_that_does_not_come_back_is_named(lab, monkeypatch):
+    lab.converge(desired())
+    engine_down_until(lab, monkeypatch, math.inf)
+    with pytest.raises(QsmrError, match="the Docker engine does not run"):
+        lab.host.wait_healthy(desired(), 30)
+
+
+def test_host_is_taken_back_when_its_engine_is_back(lab, monkeypatch):
+    lab.converge(desired())
+    found = lab.host.find(desired("r2"))
+    fallback = lab.host.fallback(desired("r2"), found)
+    lab.host.start(desired("r2"), found)
+    engine_down_until(lab, monkeypatch, lab.now + 10)
+    assert lab.host.take_back(found, fallback, 30) == ("The host is back on r1, which is healthy.", True)
 
 
 def test_release_that_does_not_get_healthy_is_taken_back(lab):

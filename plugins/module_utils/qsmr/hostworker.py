@@ -279,19 +279,24 @@ class WorkerHost:
         pause = 0.1
         since, known = 0.0, None
         while True:
-            containers = self.containers()
+            trouble = None
+            try:
+                containers = self.containers()
+            except QsmrError as error:
+                # An engine that restarts has its workers back in a moment.
+                containers, trouble = [], error
             sick = [container for container in containers if container.condition != "healthy"]
             now = self.clock()
             # A worker that was restarted in between has to prove itself anew.
             runs = {container.id: container.started for container in containers}
-            if sick or len(containers) != desired.count:
+            if trouble or sick or len(containers) != desired.count:
                 known = None
             elif runs != known:
                 since, known = now, runs
             if known is not None and now - since >= settle:
                 return containers
             if now >= end and (known is None or since > end):
-                raise self._sick(desired, containers, sick, deadline)
+                raise trouble or self._sick(desired, containers, sick, deadline)
             self.sleep(min(pause, max(end - now, since + settle - now, 0.01)))
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
@@ -326,6 +331,7 @@ class WorkerHost:
         if fallback is None and (found.release or found.stable):
             return "Nothing else ran here before: it is left as it is.", False
         try:
+            self._await_engine(deadline)
             if fallback is None:
                 self._stop_all()
                 self.releases.forget_current()
@@ -336,6 +342,18 @@ class WorkerHost:
         except QsmrError as error:
             return f"Taking the host back failed, too: {error}", False
         return f"The host is back on {fallback.snapshot_id}, which is healthy.", True
+
+    def _await_engine(self, deadline: float) -> None:
+        """Wait for an engine that restarts: it may be the reason why the host is taken back."""
+        end = self.clock() + deadline
+        while True:
+            try:
+                self.docker.info()
+                return
+            except QsmrError:
+                if self.clock() >= end:
+                    raise
+            self.sleep(LONGEST_PAUSE)
 
     def _stop_all(self) -> None:
         ids = [container.id for container in self.containers()]
