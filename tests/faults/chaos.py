@@ -373,7 +373,7 @@ class Chaos:
 # Staged or half-written files, senders, and containers, volumes and networks beside the workers'.
 DEBRIS = f"""\
 find {HOST} -name '*.part' -o -path '*/incoming/*'
-ps ax | grep -F qsmr-pus[h] || true
+ps ax | grep 'qsmr-pus[h]' || true
 docker ps --all --format '{{{{.Names}}}} {{{{.Status}}}}' | grep -v '^qsmr-{PROJECT}.*uworker.*Up' || true
 docker volume ls --quiet
 docker network ls --filter type=custom --format '{{{{.Name}}}}' | grep -v '^qsmr-{PROJECT}_default$' || true
