@@ -191,7 +191,7 @@ class Lab:
                 time.sleep(1)
         raise AssertionError(f"{host} did not come back")
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
