@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -60,3 +63,25 @@ def in_line(page: Path) -> list[str]:
 def words(command: str) -> list[str]:
     """A command's words, those of its first line."""
     return shlex.split(command.partition("\n")[0], comments=True)
+
+
+# Run by a Python of its own: after this import, modules would behave as parts of Ansible itself.
+_PARSER = """
+import json, sys
+from ansible.cli.playbook import PlaybookCLI
+for line in sys.stdin:
+    cli = PlaybookCLI(["ansible-playbook", *json.loads(line)])
+    cli.init_parser()
+    try:
+        given = cli.parser.parse_args(json.loads(line))
+        print(json.dumps([given.args, given.extra_vars]))
+    except SystemExit:
+        print("null")
+"""
+
+
+def playbook_arguments(commands: list[list[str]]) -> list[tuple[list[str], list[str]] | None]:
+    """Playbooks and extra variables as ansible-playbook understands its arguments; None where it does not."""
+    lines = "".join(f"{json.dumps(arguments)}\n" for arguments in commands)
+    done = subprocess.run([sys.executable, "-c", _PARSER], input=lines, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible.cli.playbook import PlaybookCLI
 from browser import browser_page, fits
 from container_fleet import REPOSITORY
-from docs_commands import FENCE, commands, in_line, pages, words
+from docs_commands import FENCE, commands, in_line, pages, playbook_arguments, words
 
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 WITH_COMMANDS = [*PAGES, REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
@@ -68,6 +67,14 @@ def settings_and_arguments() -> set[str]:
     return names
 
 
+@functools.cache
+def understood() -> dict[str, tuple[list[str], list[str]] | None]:
+    """What ansible-playbook makes of each of its commands."""
+    shown = [command for page in WITH_COMMANDS for command in [*commands(page), *in_line(page)]]
+    playbooks = [command for command in shown if words(command)[0] == "ansible-playbook"]
+    return dict(zip(playbooks, playbook_arguments([words(command)[1:] for command in playbooks]), strict=True))
+
+
 def fault(command: str) -> str:
     """What keeps a command from being run; nothing if it can be."""
     program, *arguments = words(command)
@@ -79,14 +86,11 @@ def fault(command: str) -> str:
         unknown += [name for name in variables if f"$({name})" not in makefile and f",$({name})," not in makefile]
         return f"make knows no {unknown}" if unknown else ""
     if program == "ansible-playbook":
-        cli = PlaybookCLI([program, *arguments])
-        cli.init_parser()
-        try:
-            given = cli.parser.parse_args(arguments)
-        except SystemExit:
+        given = understood()[command]
+        if given is None:
             return "ansible-playbook has no such option"
-        unknown = [name for name in given.args if not (REPOSITORY / name).exists()]
-        names = {word.partition("=")[0] for text in given.extra_vars for word in shlex.split(text)}
+        unknown = [name for name in given[0] if not (REPOSITORY / name).exists()]
+        names = {word.partition("=")[0] for text in given[1] for word in shlex.split(text)}
         unknown += sorted(names - settings_and_arguments())
         return f"there is no {unknown}" if unknown else ""
     if program.startswith(("bin/", "~/qsmr-fleet/")):

@@ -422,8 +422,9 @@ class Agent:
 
     async def _talk(self, channel: Channel) -> None:
         """Trade chunks with a host, from the first frame to the end of the connection."""
+        told = self._held
         channel.send("peer", index=self._index)
-        channel.send("have", chunks=hex(self._held))
+        channel.send("have", chunks=hex(told))
         try:
             hello, _nothing = await asyncio.wait_for(channel.receive(), DIAL_PATIENCE)
             peer = Peer(int(hello["index"]), channel)
@@ -436,6 +437,8 @@ class Agent:
         if peer.index in self._peers:  # it was lost and is back, before that was noticed here
             self._peers[peer.index].channel.close()
         self._peers[peer.index] = peer
+        if self._held != told:  # news of the time in which nobody knew that this peer is one
+            channel.send("have", chunks=hex(self._held))
         self._control.send("link", peer=peer.index, up=True)
         uploads = asyncio.ensure_future(self._upload(peer))
         try:
