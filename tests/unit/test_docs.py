@@ -86,7 +86,8 @@ def fault(command: str) -> str:
         unknown += [name for name in variables if f"$({name})" not in makefile and f",$({name})," not in makefile]
         return f"make knows no {unknown}" if unknown else ""
     if program == "ansible-playbook":
-        given = understood()[command]
+        known = understood()
+        given = known[command] if command in known else playbook_arguments([arguments])[0]
         if given is None:
             return "ansible-playbook has no such option"
         unknown = [name for name in given[0] if not (REPOSITORY / name).exists()]
