@@ -197,6 +197,7 @@ def test_containerd_store_gets_the_image_whole_but_is_sent_only_what_changed(pus
         restart("rm /etc/docker/daemon.json")
 
 
+@pytest.mark.slow
 def test_large_layers_are_loaded_one_by_one_and_leave_no_image_of_some_of_them(pushed):
     push, _ = pushed
     large = [layer({f"zeros{n}": bytes([n]) * (LOADED_AT_ONCE + 1)}) for n in (1, 2)]
