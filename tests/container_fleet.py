@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,18 @@ class Fleet:
     def ssh(self, host: str, command: str) -> str:
         """Run a command on a host as root and return what it printed; CalledProcessError if it failed."""
         return docker("exec", self.container(host), "sh", "-c", command)
+
+
+def bring_up(container: str) -> None:
+    """Start a host that was stopped, and wait until it is of use again."""
+    docker("start", container)
+    for _ in range(90):
+        try:
+            docker("exec", container, "sh", "-c", "docker info && pgrep -x sshd")
+            return
+        except subprocess.CalledProcessError:
+            time.sleep(1)
+    raise AssertionError(f"{container} did not come back")
 
 
 def docker(*arguments: str) -> str:

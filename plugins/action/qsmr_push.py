@@ -21,6 +21,7 @@ from ansible.utils.display import Display
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
+from qsmr.fleetaction import summary  # noqa: E402
 from qsmr.hostimage import megabytes  # noqa: E402
 from qsmr.hostmaker import order_to_make  # noqa: E402
 from qsmr.libraries import check_libraries  # noqa: E402
@@ -65,13 +66,12 @@ class ActionModule(ActionBase):
         finally:
             progress.end()
         sent = [host for host in hosts.values() if "from_control" in host]
-        summary = (
+        text = (
             f"Push of {snapshot.id} to {len(sent)} host{'s' * (len(sent) != 1)}: "
             f"{megabytes(sum(host['sent'] for host in sent))} arrived, "
             f"{megabytes(sum(host['from_control'] for host in sent))} left this machine ({mode})"
         )
-        told = {"data": {"qsmr_summary": [summary] * bool(sent)}, "aggregate": True, "per_host": False}
-        return {"changed": False, "hosts": hosts, "mode": mode, "ansible_stats": told}
+        return {"changed": False, "hosts": hosts, "mode": mode, **(summary(text) if sent else {})}
 
     def _start(self, name: str, variables: dict[str, Any]) -> Start:
         try:

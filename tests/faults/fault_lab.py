@@ -17,7 +17,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "plugins/module_utils"), str(REPOSITORY / "tests")]
-from container_fleet import docker  # noqa: E402
+from container_fleet import bring_up, docker  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
 from worker_snapshots import write_sums  # noqa: E402
@@ -182,14 +182,7 @@ class Lab:
             self.on(host, f"for d in {full}; do umount --lazy $d; rmdir --ignore-fail-on-non-empty $d; done")
 
     def bring_up(self, host: str) -> None:
-        docker("start", f"{self.name}-{host}")
-        for _ in range(90):
-            try:
-                self.on(host, "docker info && pgrep -x sshd")
-                return
-            except subprocess.CalledProcessError:
-                time.sleep(1)
-        raise AssertionError(f"{host} did not come back")
+        bring_up(f"{self.name}-{host}")
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
         end = time.monotonic() + seconds

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from container_fleet import Fleet, docker
+from container_fleet import Fleet, bring_up, docker
 from worker_snapshots import CRASHING, HEALTHY_AFTER_8_S, PASSWORD, PROJECT, SICK, copy_snapshot, make_snapshot
 
 ROOT = f"/opt/qsmr/{PROJECT}"
@@ -242,7 +241,7 @@ def test_unreachable_host_stops_the_roll_out_before_any_change_unless_it_may_be_
             other, env={"ANSIBLE_SSH_RETRIES": "0"}, qsmr_skip_unfit=True, qsmr_rollout_batches=["100%"]
         )
     finally:
-        start(rollout.fleet, "host3")
+        bring_up(rollout.fleet.container("host3"))
     assert result.rc != 0
     assert said(result, CHECK).startswith(
         "Nothing was changed, because not every host is fit:\nhost3  unreachable (ssh:"
@@ -276,7 +275,7 @@ def test_host_lost_in_its_batch_stops_the_batches_after_it(rollout):
         )
     finally:
         losing.join(timeout=60)
-        start(rollout.fleet, "host2")
+        bring_up(rollout.fleet.container("host2"))
     assert result.rc != 0
     assert "host2 is lost (unreachable" in said(result, STOPPED)
     assert rollout.running("host3") == before
@@ -364,15 +363,3 @@ def test_absent_leaves_nothing_of_the_project(rollout):
         look = "ls /opt/qsmr; docker network ls; docker image ls --format '{{.Repository}}'"
         assert PROJECT not in rollout.fleet.ssh(host, look)
     assert remove().changed == {}
-
-
-def start(fleet: Fleet, host: str) -> None:
-    """Start a host that was stopped, and wait until it is of use again."""
-    docker("start", fleet.container(host))
-    for _ in range(60):
-        try:
-            fleet.ssh(host, "docker info && pgrep -x sshd")
-            return
-        except subprocess.CalledProcessError:
-            time.sleep(1)
-    raise AssertionError(f"{host} did not come back")

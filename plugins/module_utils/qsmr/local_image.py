@@ -23,8 +23,8 @@ from typing import IO
 
 from .dockercli import Result, explain
 from .errors import QsmrError
+from .hostimage import INPUTS_LABEL
 
-INPUTS_LABEL = "org.qsmr.fleet.inputs"
 IMAGE_LABEL = "org.qsmr.fleet.image"
 EVIDENCE_LINES = 15
 

@@ -27,7 +27,7 @@ from .codetree import ARCHIVES, git_state, tree, tree_digest
 from .dockercli import Docker
 from .errors import QsmrError
 from .files import write_atomically
-from .hostimage import common_prefix, layers_of
+from .hostimage import INPUTS_LABEL, common_prefix, layers_of
 from .libraries import libraries
 from .names import check_project_name, docker_name
 from .pushplan import pack
@@ -51,7 +51,6 @@ from .snapshot import (
 with libraries():
     import jinja2
 
-INPUTS_LABEL = "org.qsmr.fleet.inputs"
 # What lies beside the snapshots while we work, and in the code directory while it is built.
 PARTIAL = ".qsmr_snapshot_"
 ID_KEY = "QSMR_SNAPSHOT_ID"
