@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from container_fleet import NET, Fleet, Result, docker
-from integration.test_workers import start
+from container_fleet import NET, Fleet, Result, bring_up, docker
 from worker_snapshots import make_snapshot
 
 HOSTS = ("host1", "host2")
@@ -169,7 +168,7 @@ def test_workers_of_a_host_that_restarts_go_on_and_stopped_ones_do_not(operation
     operations.ok("stop.yml", FIRST, cmdline="--limit host1")
     before = operations.running(SECOND)
     docker("restart", operations.fleet.container("host1"))
-    start(operations.fleet, "host1")
+    bring_up(operations.fleet.container("host1"))
     operations.fleet.ssh("host1", "mount -t tmpfs -o size=1m,noexec,mode=1777 tmpfs /tmp")
     assert operations.running(SECOND) == before
     assert operations.running(FIRST)["host1"] == set()
