@@ -61,8 +61,9 @@ class JobService:
         self.log_file = directory / "jobservice.log"
         self.start()
 
-    def start(self) -> None:
-        settings = {
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
             "PORT": str(self.port),
             "DATABASE_URL": self.database_url,
             "SECRET_KEY": self.secret_key,
@@ -70,18 +71,20 @@ class JobService:
             "USERVICE_ADMIN_PASSWORD": self.password,
             "PYTHONPATH": str(IMAGES / "jobservice"),
         } | self.environment
+
+    def start(self) -> None:
         with self.log_file.open("a") as log:
             # A session of its own, so that kill() reaches the gunicorn workers too.
             self.process = subprocess.Popen(
                 [*DIES_WITH_THE_TESTS, sys.executable, "-m", "jobservice"],
-                env=os.environ | settings, stdout=log, stderr=log, start_new_session=True,
+                env=os.environ | self.settings, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_until_healthy(f"{self.url}/health", self.process, self.log_file)
 
     def stop(self) -> None:
         """End it as Docker does."""
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=10)
 
     def kill(self) -> None:
         """kill -9 of all its processes at once, if they run."""

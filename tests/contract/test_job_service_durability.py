@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from contract.job_service import IMAGES, Api, JobService
+from contract.job_service import DIES_WITH_THE_TESTS, IMAGES, Api, JobService
 from sqlalchemy import create_engine, text
 
 on_both_databases = pytest.mark.parametrize("job_service", ["sqlite", "postgresql"], indirect=True)
@@ -304,3 +304,33 @@ def test_administrators_password_follows_the_setting(tmp_path):
         assert Api(service.root, (service.username, "another one")).get("/token").status_code == 200
     finally:
         service.stop()
+
+
+SLOW_TO_SERVE = """
+import runpy, time
+from gunicorn.workers.gthread import ThreadWorker
+
+def slow(self, serve=ThreadWorker.init_process):
+    print("a worker begins", flush=True)
+    time.sleep(1)
+    serve(self)
+
+ThreadWorker.init_process = slow
+runpy.run_module("jobservice", run_name="__main__")
+"""
+
+
+def test_ends_within_dockers_ten_seconds_when_its_workers_have_just_begun(tmp_path):
+    """A made-up slowness: the moment between a worker's fork and its first signal handler is else too short to meet."""
+    service = JobService(tmp_path)
+    service.stop()
+    with subprocess.Popen(
+        [*DIES_WITH_THE_TESTS, sys.executable, "-c", SLOW_TO_SERVE],
+        env=os.environ | service.settings, stdout=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == b"a worker begins\n"
+        process.terminate()
+        try:
+            assert process.wait(timeout=5) == 0
+        finally:
+            process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ from .database import Database
 from .settings import Settings, SettingsError
 
 MOST_FILES, OWN_FILES = 20_000, 200
+GRACE = 8  # seconds for the requests at hand: Docker kills what has not ended after ten
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -52,10 +54,17 @@ def main() -> None:
             "worker_class": "gthread",
             "worker_tmp_dir": "/dev/shm",  # noqa: S108
             "timeout": 180,
+            "graceful_timeout": GRACE,
+            "post_fork": end_at_once_before_it_serves,
             "keepalive": 75,
             "worker_connections": most_connections(),
         }
     ).run()
+
+
+def end_at_once_before_it_serves(_server: object, _worker: object) -> None:
+    """A new worker has gunicorn's own handler until it sets its: a SIGTERM in between would be lost, and awaited."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def most_connections() -> int:
