@@ -39,7 +39,7 @@ options:
     type: int
     default: 0
   loaded:
-    description: Docker took it over while it was sent, which is to be told in C(actions).
+    description: The image was made and seen there while it was sent, as C(qsmr_push) tells. Then the host is not asked.
     type: bool
     default: false
   fault:
@@ -106,20 +106,15 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostimage import CONTAINERD, HostImage, megabytes
+from ansible.module_utils.qsmr.hostimage import CONTAINERD, HostImage, made
 from ansible.module_utils.qsmr.hostlayers import Lacking
 from ansible.module_utils.qsmr.release import Releases
 
 
 def present(image: HostImage, given: dict, check_mode: bool) -> dict:
     """Have the image, and tell what was there before and what was done."""
-    name, found, sent = image.wanted.name, image.find(), given["sent"]
-    is_new = given["loaded"] or not found
-    answer = {"before": "" if is_new else found, "lacks": [], "actions": [], "probe": {"image": name, "staged": {}}}
-    if is_new:
-        answer["actions"] += [f"sent {megabytes(sent)}"] * bool(sent) + [f"loaded {name}"]
-    elif found != name:
-        answer["actions"].append(f"named {found} {name}")
+    name, found = image.wanted.name, image.find()
+    answer = made(name, given["sent"], found)
     if check_mode:
         return answer
     if found:
@@ -148,7 +143,6 @@ def main() -> None:
             "host_dir": {"type": "path", "required": True},
             "order": {"type": "dict", "default": {}},
             "sent": {"type": "int", "default": 0},
-            "loaded": {"type": "bool", "default": False},
             "fault": {"type": "str", "default": ""},
             "once_more": {"type": "bool", "default": False},
         },
@@ -163,8 +157,7 @@ def main() -> None:
         result = present(image, given, module.check_mode)
     except QsmrError as error:
         module.fail_json(msg=str(error))
-    diff = {"before": {"image": result.pop("before") or None}, "after": {"image": name}}
-    module.exit_json(changed=bool(result["actions"]), image=name, diff=diff, **result)
+    module.exit_json(changed=bool(result["actions"]), image=name, **result)
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ class HostImage:
         steps = {number: order["layers"][number - order["absent"]] for number in numbers}
         for layer in steps.values():
             if "blob" in layer:
+                self.layers.prepare(layer)
                 wait(layer["blob"])
         contents = (
             (layer["diff_id"], layer["size"], self.layers.content(layer, number >= order["keep_from"]))
@@ -216,6 +217,18 @@ class HostImage:
         """Give the image that was found its name, if it has another one."""
         if found != self.wanted.name:
             self.docker.out(f"Naming the image {self.wanted.name}", "tag", found, self.wanted.name)
+
+
+def made(name: str, sent: int, found: str = "") -> dict[str, Any]:
+    """What the module qsmr_image answers when the image has its ``name``, as it was ``found`` or made of what was sent.
+
+    ``sent`` is in bytes.
+    """
+    actions = [f"sent {megabytes(sent)}"] * bool(sent) + [f"loaded {name}"]
+    if found:
+        actions = [f"named {found} {name}"] * (found != name)
+    diff = {"before": {"image": found or None}, "after": {"image": name}}
+    return {"actions": actions, "diff": diff, "lacks": [], "probe": {"image": name, "staged": {}}}
 
 
 def part_of(config: bytes, count: int, name: str) -> bytes:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import tarfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +33,7 @@ MANIFESTS = ("manifest.json", "index.json", "oci-layout", "repositories")
 # What a push that was never finished left stays so long, to be taken up again. In seconds.
 STAGED_FOR = 3 * 24 * 3600.0
 KEPT_AT_MOST = 8
-# The fastest: it is done while Docker waits for the rest.
+# The fastest: it is done while Docker takes the layer over.
 LEVEL_OF_KEPT = 1
 REMEDY = ": remove .qsmr_layers beside the snapshot on the control node, and run again"
 
@@ -56,6 +57,8 @@ class HostLayers:
         self.place = place
         self.incoming = place.incoming
         self.kept_dir = place.root / "layers"
+        self._prepared: dict[str, bytearray] = {}
+        self._keepers: list[threading.Thread] = []
 
     def staged(self) -> dict[str, int]:
         """Size of what has arrived and was not used yet, in whole or in part, by name."""
@@ -76,7 +79,7 @@ class HostLayers:
     def content(self, layer: Mapping[str, Any], keep: bool) -> Iterator[bytes]:
         """A layer's content, piece by piece. Whether it is the layer shows at its end: Lacking or QsmrError if not.
 
-        With ``keep`` a layer that came as a delta is kept whole on the way: later ones will be deltas against it.
+        With ``keep`` a layer that came as a delta is kept whole: later ones will be deltas against it.
         """
         diff_id = layer["diff_id"]
         if "blob" not in layer:
@@ -84,7 +87,7 @@ class HostLayers:
         if "base" not in layer:
             return self._arrived(layer, None)
         whole = self._arrived(layer, self._memory(layer["base"], diff_id))
-        return self._keeping(whole, diff_id, layer["size"]) if keep else whole
+        return self._keeping(whole, diff_id) if keep else whole
 
     def _arrived(self, layer: Mapping[str, Any], base: bytearray | None) -> Iterator[bytes]:
         diff_id = layer["diff_id"]
@@ -131,39 +134,44 @@ class HostLayers:
                 path.unlink()
             raise Lacking(f"{path}, kept on this host, is of no use: {fault}", layers)
 
+    def prepare(self, layer: Mapping[str, Any]) -> None:
+        """Have in memory what a layer, still to arrive, is a delta against; of several only the first, for its size."""
+        if "base" in layer and not self._prepared:
+            self._prepared = {layer["base"]: self._memory(layer["base"], layer["diff_id"])}
+
     def _memory(self, base: str, diff_id: str) -> bytearray:
+        if base in self._prepared:
+            return self._prepared.pop(base)
         memory = bytearray()
         for piece in self._unpacked(self.kept().get(base, self.kept_dir / base), base, [diff_id]):
             memory += piece
         return memory
 
-    def _keeping(self, pieces: Iterator[bytes], diff_id: str, size: int) -> Iterator[bytes]:
-        """Pass ``pieces`` on, and keep them. A disk that cannot take them costs the next push, and not this one."""
+    def _keeping(self, pieces: Iterator[bytes], diff_id: str) -> Iterator[bytes]:
+        """Pass ``pieces`` on, and keep them when all have passed: Docker has more to do with them than this has."""
+        seen: list[bytes] = []
+        for piece in pieces:
+            seen.append(piece)
+            yield piece
+        keeper = threading.Thread(target=self._keep, args=(seen, diff_id))
+        self._keepers.append(keeper)
+        keeper.start()
+
+    def _keep(self, pieces: Sequence[bytes], diff_id: str) -> None:
+        """A disk that cannot take them costs the next push, and not this one."""
         path = self.kept_dir / f"{_hex(diff_id)}.{ZSTD}"
         part = path.with_suffix(".part")
-        seen: list[bytes] = []
-
-        def passing() -> Iterator[bytes]:
-            for piece in pieces:
-                seen.append(piece)
-                yield piece
-
-        try:
+        with suppress(OSError):
             make_directory(self.kept_dir, DIRECTORY_MODE)
-            target = part.open("wb")
-            part.chmod(FILE_MODE)
-        except OSError:
-            yield from pieces
-            return
-        with target:
-            for out in compressed(passing(), ZSTD, LEVEL_OF_KEPT, size):
-                yield from seen
-                seen.clear()
-                target.write(out)
-        part.replace(path)
+            with part.open("wb") as target:
+                part.chmod(FILE_MODE)
+                target.writelines(compressed(pieces, ZSTD, LEVEL_OF_KEPT, sum(map(len, pieces))))
+            part.replace(path)
 
     def settle(self, order: Mapping[str, Any], diff_ids: Sequence[str]) -> None:
         """After the image ``diff_ids`` was loaded: keep its own layers, remove the rest of what was sent or kept."""
+        for keeper in self._keepers:
+            keeper.join()
         try:
             for number, layer in enumerate(order["layers"], order["absent"]):
                 path = self.incoming / layer.get("blob", "")

@@ -61,8 +61,6 @@ def main() -> None:
                 raise QsmrError("the push was cut off")
 
     try:
-        image = HostImage(Docker(), given["snapshot"], place)
-        if not image.find():
-            image.make(given["order"], wait)
+        HostImage(Docker(), given["snapshot"], place).make(given["order"], wait)
     except QsmrError as error:
         sys.exit(str(error))
