@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import multiprocessing
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -27,6 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
+from figures import Figure, save  # noqa: E402
 from qsmr.addjobs import Adding  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.jobdoc import JobMaker  # noqa: E402
@@ -171,6 +169,18 @@ def table_of(rows: list[dict]) -> Table:
     return table
 
 
+def figures(rows: list[dict]) -> Iterator[Figure]:
+    found = {(row["service"], row["jobs"], row["flow"], row["what"]): row for row in rows}
+    for size in SIZES:
+        first, successor, ours = (
+            found["double", size, flow, "new"]["jobs_per_second"] for flow in ("first_script", "successor", "ours")
+        )
+        yield Figure(f"{size:,} jobs, slow service: times the first script", ours / first, least=15)
+        yield Figure(f"{size:,} jobs, slow service: times its successor", ours / successor, least=1.5)
+    if again := found.get(("embedded", 1_000_000, "ours", "again")):
+        yield Figure("1,000,000 jobs that are there: seconds", again["seconds"], most=10)
+
+
 def main() -> None:
     sizes = SIZES + (LARGE_SIZES if "--large" in sys.argv[1:] else [])
     console = Console()
@@ -181,10 +191,7 @@ def main() -> None:
                 rows.append(row)
                 console.print(" ".join(f"{key}={value}" for key, value in row.items()), style="dim", highlight=False)
     console.print(table_of(rows))
-    out = REPOSITORY / "build/bench/jobs.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-    out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    save("jobs", list(figures(rows)), rows=rows)
 
 
 if __name__ == "__main__":

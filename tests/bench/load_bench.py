@@ -17,7 +17,6 @@ import collections
 import itertools
 import json
 import os
-import platform
 import random
 import sys
 import tempfile
@@ -31,6 +30,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("tests", "images/worker")]
 
 from contract.job_service import JobService, PostgreSql  # noqa: E402
+from figures import Figure, save  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from sqlalchemy import create_engine, text  # noqa: E402
@@ -342,12 +342,15 @@ def main() -> None:
     console.width = max(console.width, 120)
     console.print(table_of(rows))
     console.print(table_of_sizes(sizes))
-    out = REPOSITORY / "build/bench/load.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
-    out.write_text(
-        json.dumps({"machine": machine, "asked": vars(given), "rows": rows, "sizes": sizes}, indent=1) + "\n"
-    )
+    steady = [row for row in rows if row["phase"] == "rush"]
+    figures = [
+        Figure(f"{row['database']}, {row['workers']} workers: claims a second", row["claims_per_second"])
+        for row in steady
+    ]
+    figures += [
+        Figure(f"{row['database']}: requests that failed", row["failed"], most=0) for row in rows if row["failed"]
+    ]
+    save("load", figures, asked=vars(given), rows=rows, sizes=sizes)
 
 
 if __name__ == "__main__":

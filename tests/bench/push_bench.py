@@ -17,7 +17,6 @@ import io
 import itertools
 import json
 import os
-import platform
 import random
 import shlex
 import shutil
@@ -34,6 +33,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests", "tests/bench")]
 
 import numpy as np  # noqa: E402
+from figures import Figure, save  # noqa: E402
 from push_lab import Host, Lab, run  # noqa: E402
 from push_snapshots import write_snapshot  # noqa: E402
 from qsmr.pushplan import plan  # noqa: E402
@@ -42,7 +42,6 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 DIRECTORY = REPOSITORY / "build/bench/push"
-RESULTS = REPOSITORY / "build/bench/push.json"
 LINK, FAN_OUT_LINK, SLOW_LINK = 200, 100, 10  # Mbit/s
 # Shares of the image: three layers that stay, and the one that changes: an encrypted archive, tables, xml.
 BASE, TOP = (0.37, 0.37, 0.185), {"archive": 0.0075, "tables": 0.045, "xml": 0.0225}
@@ -59,14 +58,6 @@ PLAYBOOK = """\
     - ansible.builtin.ping:
       when: preflight_snapshot is not defined
 """
-
-
-class Target(NamedTuple):
-    """A ratio that is asked for."""
-
-    what: str
-    value: float
-    limit: float
 
 
 class Bytes(NamedTuple):
@@ -285,27 +276,31 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     Console(width=100).print(table)
 
 
-def image_targets(found: dict[str, dict[str, float]]) -> list[Target]:
+def image_figures(found: dict[str, dict[str, float]]) -> list[Figure]:
     first, ours = found["first way, first"], found["ours, second"]
     return [
-        Target("second push, bytes of the first way's", ours["MB"] / found["first way, second"]["MB"], 0.025),
-        Target("second push, time of the first way's", ours["seconds"] / found["first way, second"]["seconds"], 0.08),
-        Target("first push, time of the first way's", found["ours, first"]["seconds"] / first["seconds"], 0.45),
-        Target("nothing to do, seconds beyond Ansible's own start", found["ours, nothing"]["seconds"], 1.0),
+        Figure("second push, bytes of the first way's", ours["MB"] / found["first way, second"]["MB"], most=0.025),
+        Figure(
+            "second push, time of the first way's", ours["seconds"] / found["first way, second"]["seconds"], most=0.08
+        ),
+        Figure("first push, time of the first way's", found["ours, first"]["seconds"] / first["seconds"], most=0.45),
+        Figure("nothing to do, seconds beyond Ansible's own start", found["ours, nothing"]["seconds"], most=1.0),
     ]
 
 
-def fan_out_targets(found: dict[str, dict[str, float]]) -> list[Target]:
+def fan_out_figures(found: dict[str, dict[str, float]]) -> list[Figure]:
     one, eight = found["1 host"]["seconds"], found["8 hosts"]
     return [
-        Target("8 hosts, time of one", eight["seconds"] / one, 1.3),
-        Target("8 hosts, images that leave the control node", eight["images sent"], 1.2),
-        Target("one of 8 dies: the others' time", found["8 hosts, one dead"]["seconds"] / eight["seconds"], 1.3),
-        Target("one of 8 is slow: the others' time", found["8 hosts, one slow"]["seconds"] / eight["seconds"], 1.3),
+        Figure("8 hosts, time of one", eight["seconds"] / one, most=1.3),
+        Figure("8 hosts, images that leave the control node", eight["images sent"], most=1.2),
+        Figure("one of 8 dies: the others' time", found["8 hosts, one dead"]["seconds"] / eight["seconds"], most=1.3),
+        Figure(
+            "one of 8 is slow: the others' time", found["8 hosts, one slow"]["seconds"] / eight["seconds"], most=1.3
+        ),
     ]
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="What it takes to bring a snapshot's image to hosts.")
     parser.add_argument("--size", type=float, default=1090, help="MB of the image")
     parser.add_argument("--payload", type=float, default=100, help="MB that go to one host and to many")
@@ -314,8 +309,8 @@ def main() -> int:
     given = parser.parse_args()
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the hosts are removed
-    results: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.platform(), "repeats": given.repeats}
-    targets: list[Target] = []
+    results: dict[str, Any] = {"repeats": given.repeats}
+    figures: list[Figure] = []
     if given.only != "fan-out":
         with Lab(DIRECTORY) as lab:
             images = Images(lab, int(given.size * 1e6))
@@ -323,7 +318,7 @@ def main() -> int:
         show(f"An image of {given.size:.0f} MB to one host, {LINK} Mbit/s", found)
         print("Packed once for all hosts, in none of the times: {:.1f} s, then {:.1f} s".format(*images.packing))
         results["images"] = {"MB": given.size, "packing seconds": images.packing, **found}
-        targets += image_targets(found)
+        figures += image_figures(found)
     if given.only != "images":
         with Lab(DIRECTORY) as lab:
             fan_out = FanOut(lab, int(given.payload * 1e6))
@@ -332,14 +327,9 @@ def main() -> int:
             f"{given.payload:.0f} MB to several hosts, {FAN_OUT_LINK} Mbit/s each, and as much for all from here", found
         )
         results["fan-out"] = {"MB": given.payload, **found}
-        targets += fan_out_targets(found)
-    results["ratios"] = [{**target._asdict(), "met": target.value <= target.limit} for target in targets]
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    for target in targets:
-        verdict = "ok    " if target.value <= target.limit else "MISSED"
-        print(f"{verdict} {target.what}: {target.value:.3f} (at most {target.limit})")
-    return int(any(target.value > target.limit for target in targets))
+        figures += fan_out_figures(found)
+    save("push", figures, **results)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

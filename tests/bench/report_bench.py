@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / "plugins/module_utils")]
 
 import numpy as np  # noqa: E402
+from figures import Figure, save  # noqa: E402
 from qsmr.level2set import ProductFile, Scan  # noqa: E402
 from qsmr.report import scan_time, write_report  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -148,9 +149,12 @@ def main() -> None:
     for row in found:
         table.add_row(*(f"{value:,}" for value in row.values()))
     Console().print(table)
-    path = REPOSITORY / "build/bench/report.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1))
+    figures = [
+        Figure(f"{row['jobs']:,} jobs: {words}", row[key])
+        for row in found
+        for key, words in (("build_s", "seconds"), ("html_kB", "kB of the page"), ("peak_MB", "MB of memory"))
+    ]
+    save("report", figures, rows=found)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
+from figures import Figure, save  # noqa: E402
 from level2_service_double import services  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.odinapi import OdinApi  # noqa: E402
@@ -95,6 +94,15 @@ def table_of(rows: list[dict]) -> Table:
     return table
 
 
+def figures(rows: list[dict]) -> Iterator[Figure]:
+    for count, delay in dict.fromkeys((row["scans"], row["delay_ms"]) for row in rows):
+        found = {(row["flow"], row["what"]): row for row in rows if (row["scans"], row["delay_ms"]) == (count, delay)}
+        single, new, again = (found[key] for key in (("one_by_one", "new"), ("ours", "new"), ("ours", "again")))
+        where = f"{count:,} scans, {delay} ms away"
+        yield Figure(f"{where}: times one by one", new["scans_per_second"] / single["scans_per_second"])
+        yield Figure(f"{where}: MB of memory", again["memory_mb"])
+
+
 def main() -> None:
     console = Console()
     rows: list[dict] = []
@@ -109,10 +117,7 @@ def main() -> None:
                         rows.append({**row, "delay_ms": round(delay * 1000)})
                         console.print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), style="dim")
     console.print(table_of(rows))
-    out = REPOSITORY / "build/bench/results.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-    out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    save("results", list(figures(rows)), rows=rows)
 
 
 if __name__ == "__main__":

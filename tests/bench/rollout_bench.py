@@ -10,10 +10,7 @@ to the first claimed job. The hosts are containers. Prints tables and writes bui
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -29,16 +26,11 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
-import yaml  # noqa: E402
+from bench_fleet import BENCH, Bench, fleet  # noqa: E402
 from contract.job_service import JobService  # noqa: E402
+from figures import Figure, save  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
-BENCH = REPOSITORY / "build/bench/rollout"
-NAME, NET = "qsmr-bench", "10.84.0"
-# Targets: what a run with nothing to do may take, in pings; jobs a minute; seconds.
-MOST_PINGS, LEAST_JOBS, MOST_SECONDS = 2.5, 2000, 3.0
 FORMER_JOBS = 147
 JOBS = 600
 LOOKS = 5
@@ -128,76 +120,6 @@ def median(values: list[float]) -> float:
     return round(statistics.median(values), 2)
 
 
-class Bench:
-    """A fleet of containers of the three kinds that the demo has, in turns."""
-
-    def __init__(self, number: int) -> None:
-        self.hosts = [f"host{count}" for count in range(1, number + 1)]
-        self.inventory = BENCH / "inventory"
-        self.variables = {"demo_name": NAME, "demo_net": NET, "demo_dir": str(BENCH)}
-
-    def write_inventory(self) -> None:
-        demo = yaml.safe_load((REPOSITORY / "inventory/demo/hosts.yml").read_text())
-        kinds = list(demo["workers"]["hosts"].values())
-        demo["workers"]["hosts"] = {
-            host: {**kinds[count % len(kinds)], "ansible_host": f"{{{{ demo_net }}}}.{21 + count}"}
-            for count, host in enumerate(self.hosts)
-        }
-        shutil.copytree(REPOSITORY / "inventory/demo/group_vars", self.inventory / "group_vars", dirs_exist_ok=True)
-        (self.inventory / "hosts.yml").write_text(yaml.safe_dump(demo))
-
-    def run(self, *words: str | Path, **variables: Any) -> float:
-        """Run an Ansible command; the seconds that it took."""
-        command, *rest = words
-        begin = time.monotonic()
-        done = subprocess.run(
-            [Path(sys.executable).with_name(str(command)), *rest, "-i", self.inventory]
-            + ["-e", json.dumps({**self.variables, **variables})],
-            cwd=REPOSITORY,
-            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
-            capture_output=True,
-            text=True,
-        )
-        seconds = time.monotonic() - begin
-        if done.returncode:
-            raise SystemExit(f"{words} failed:\n{done.stdout}{done.stderr}")
-        self.screen = done.stdout
-        return seconds
-
-    def play(self, playbook: str, *words: str, **variables: Any) -> float:
-        return self.run("ansible-playbook", REPOSITORY / "playbooks" / playbook, *words, **variables)
-
-
-@contextmanager
-def fleet(number: int) -> Iterator[Bench]:
-    bench = Bench(number)
-    BENCH.mkdir(parents=True, exist_ok=True)
-    try:
-        bench.write_inventory()
-        bench.play("demo_fleet.yml")
-        bench.play("services.yml")
-        yield bench
-    finally:
-        bench.play("demo_clean.yml", "--limit", "workers")
-        images = subprocess.run(
-            [
-                "docker",
-                "image",
-                "ls",
-                "--format",
-                "{{.Repository}}:{{.Tag}}",
-                "--filter",
-                "reference=qsmr_snapshot_bench*",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        if images:
-            subprocess.run(["docker", "image", "rm", *images], stdout=subprocess.DEVNULL, check=False)
-        shutil.rmtree(BENCH, ignore_errors=True)
-
-
 def measure_first_job(bench: Bench) -> dict[str, Any]:
     """On two hosts: with the image still to be sent, and once more when only a setting of the retrieval has changed."""
     settings = load_settings(BENCH / "demo.conf")
@@ -258,31 +180,25 @@ def main() -> None:
     parser.add_argument("--part", choices=["all", "worker", "fleet"], default="all", help="what to measure")
     given = parser.parse_args()
     sizes = sorted(int(size) for size in given.hosts.split(","))
-    result: dict[str, Any] = {
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
-    }
-    table = Table("what", "measured", "target")
+    result: dict[str, Any] = {"load_before": os.getloadavg()[0]}
+    figures: list[Figure] = []
     if given.part != "fleet":
-        worker_found = result["worker"] = measure_worker()
-        rate, noticed = worker_found["jobs_per_minute"], worker_found["noticed_after_s"]
-        table.add_row("trivial jobs a minute, one worker", f"{rate:,}", f"{LEAST_JOBS:,} (former: {FORMER_JOBS})")
-        table.add_row("a new job is done by an idle worker", f"{noticed['max']} s at most", f"{MOST_SECONDS} s")
+        found = result["worker"] = measure_worker()
+        figures.append(
+            Figure(f"trivial jobs a minute, one worker (former: {FORMER_JOBS})", found["jobs_per_minute"], 2000)
+        )
+        figures.append(
+            Figure("seconds until an idle worker has done a new job", found["noticed_after_s"]["max"], most=3)
+        )
     if given.part != "worker":
         with fleet(max(*sizes, 2)) as bench:
             result["nothing_to_do"] = list(measure_nothing_to_do(bench, sizes, given.runs))
             result["first_job"] = measure_first_job(bench)
         for row in result["nothing_to_do"]:
-            table.add_row(
-                f"workers.yml, nothing to do, {row['hosts']} hosts",
-                f"{row['workers_yml_s']} s = {row['pings']} pings of {row['ping_s']} s",
-                f"{MOST_PINGS} pings",
-            )
+            figures.append(Figure(f"workers.yml, nothing to do, {row['hosts']} hosts: pings", row["pings"], most=2.5))
         for what, row in result["first_job"].items():
-            table.add_row(f"from workers.yml to the first job, {what}", f"{row['first_job_s']} s", "")
-    Console().print(table)
-    out = REPOSITORY / "build/bench/rollout.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+            figures.append(Figure(f"seconds from workers.yml to the first job, {what}", row["first_job_s"]))
+    save("rollout", figures, **result)
 
 
 if __name__ == "__main__":
