@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,24 @@ def test_delta_of_a_delta(target, tmp_path, first, second):
         target.push(snapshot)
     assert has(target, third)
     assert target.sent[2] < 2000
+
+
+def test_disk_without_room_to_keep_a_layer_costs_the_next_push_and_not_this_one(
+    target, tmp_path, first, second, monkeypatch
+):
+    def full(*_arguments: object) -> Iterator[bytes]:
+        yield b"a beginning"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target.push(first)
+    with monkeypatch.context() as patch:
+        patch.setattr("qsmr.hostlayers.compressed", full)
+        target.push(second)
+    assert has(target, second)
+    assert names(target.place.root / "layers") == []
+    third = write_snapshot(tmp_path / "snapshots", 3, [*BASE, layer({**CHANGED, "f6": b"short"})])
+    target.push(third)
+    assert has(target, third)
 
 
 def test_host_without_a_kept_layer_gets_the_changed_layer_whole(target, host, first, second):
