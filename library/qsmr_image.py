@@ -143,6 +143,7 @@ def main() -> None:
             "host_dir": {"type": "path", "required": True},
             "order": {"type": "dict", "default": {}},
             "sent": {"type": "int", "default": 0},
+            "loaded": {"type": "bool", "default": False},  # the action plugin sees to it
             "fault": {"type": "str", "default": ""},
             "once_more": {"type": "bool", "default": False},
         },

@@ -15,16 +15,16 @@ from qsmr.hostimage import made  # noqa: E402
 
 
 class ActionModule(ActionBase):
-    """Without ``loaded`` the module does it all."""
+    """With ``loaded`` it answers what the module would; without, the module does it all."""
 
     _supports_check_mode = True
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        if boolean(arguments.pop("loaded", False)):
-            name = arguments["snapshot"]["image"]["name"]
-            return {"changed": True, "image": name, **made(name, int(arguments.get("sent", 0)))}
-        answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
+        given = self._task.args
+        if boolean(given.get("loaded", False)):
+            name = given["snapshot"]["image"]["name"]
+            return {"changed": True, "image": name, **made(name, int(given.get("sent", 0)))}
+        answer: dict[str, Any] = self._execute_module(task_vars=task_vars)
         return answer

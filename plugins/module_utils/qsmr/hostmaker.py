@@ -63,4 +63,4 @@ def main() -> None:
     try:
         HostImage(Docker(), given["snapshot"], place).make(given["order"], wait)
     except QsmrError as error:
-        sys.exit(str(error))
+        raise SystemExit(str(error)) from None
