@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[2]
 IMAGE = "qsmr-fleet/host-debian13"
 NAME = "qsmr-bench"
 NET = "10.151.7"
@@ -93,7 +94,9 @@ class Lab:
 
     def __enter__(self) -> Lab:
         if not run("docker", "image", "ls", "--quiet", IMAGE):
-            sys.exit(f"The image {IMAGE} is missing: make demo builds it")
+            print(f"Building the image {IMAGE} (some minutes, once)", file=sys.stderr, flush=True)
+            playbook = Path(sys.executable).with_name("ansible-playbook")
+            run(playbook, "playbooks/demo_fleet.yml", "--limit", "control", cwd=REPOSITORY)
         self.remove()
         keys = self.directory / "keys"
         keys.mkdir(parents=True, exist_ok=True)
