@@ -67,6 +67,9 @@ class ActionModule(FleetAction):
         work = [host for host, data in fit.items() if data["differences"]]
         push = [host for host in work if not fit[host]["has_image"]]
         found = {"left_out": faults, "work": work, "fit": list(fit)}
+        if push and not self._task.check_mode:
+            to = ", ".join(sorted({fit[host]["target"] for host in push}))
+            self.audit.add(uuid.uuid4().hex[:12], "push", by=operator(), to=to, hosts=push)
         answer = {**found, "ansible_facts": {"preflight_fit": list(fit) if work else [], "preflight_push": push}}
         for host in work:
             display.display(f"{host}: {'; '.join(fit[host]['differences'])}")

@@ -318,6 +318,8 @@ def test_full_docker_disk_is_told_in_dockers_words_and_the_archive_need_not_come
     [pushed] = again.task_results(PUSH).items()
     assert pushed[0] == "host2"
     assert pushed[1]["actions"] == [f"loaded qsmr_snapshot_{PROJECT}:{release(other)}"]
+    told = [event for event in rollout.audit() if event["event"] == "push" and event["to"] == release(other)]
+    assert [event["hosts"] for event in told] == [list(rollout.fleet.hosts), ["host2"]]
 
 
 @pytest.mark.slow

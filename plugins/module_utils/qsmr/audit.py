@@ -2,6 +2,7 @@
 
 Every line is on disk before what it announces begins. Lines are only ever added; the events of a run share ``run``:
 
+- ``push``: ``by`` whom ``hosts`` are sent the image of the release ``to`` from now on, before the rollout begins
 - ``begin``: ``what``, ``to``, ``stages``, ``by``, ``resumes`` (the run that was broken off), ``broke_lock_of``
 - ``stage``: ``hosts`` that are switched from now on
 - ``host``: ``host``, ``from``, ``to``, ``ended`` (switched, reverted, taken back, failed, lost) and ``check``
