@@ -22,7 +22,7 @@ RUN mkdir /small && cp --parents -L /bin/sh /bin/sleep $(ldd /bin/sh /bin/sleep 
 FROM scratch
 COPY --from=base /small /
 RUN echo {snapshot_id} > /code
-HEALTHCHECK --interval=1s --timeout=5s --retries=2 --start-period=30s CMD {health}
+HEALTHCHECK --interval={interval} --timeout=5s --retries=2 --start-period=30s CMD {health}
 CMD echo worker of {snapshot_id} starts; trap 'exit 0' TERM; sleep 8 & wait; : > /old; sleep infinity & wait
 LABEL org.qsmr.fleet.inputs=sha256:{snapshot_id}
 """
@@ -39,15 +39,16 @@ def make_snapshot(
     password: str = PASSWORD,
     service: str = "",
     project: str = PROJECT,
+    interval: str = "1s",
 ) -> Path:
-    """A snapshot of a project in ``directory``, with an image of its own whose health check is ``health``."""
+    """A snapshot of a project in ``directory``, with an image of its own whose health ``health`` tells so often."""
     snapshot_id = f"251101-{number:010d}"
     name = f"qsmr_snapshot_{docker_name(project)}:{snapshot_id}"
     target = directory / f"qsmr_snapshot_{project}_251101_{number + 1}"
     target.mkdir(parents=True)
     subprocess.run(
         ["docker", "build", "--quiet", "--tag", name, "-"],
-        input=DOCKERFILE.format(snapshot_id=snapshot_id, health=health),
+        input=DOCKERFILE.format(snapshot_id=snapshot_id, health=health, interval=interval),
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_BUILDKIT": "0"},
         check=True,
         capture_output=True,

@@ -18,6 +18,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 BENCH = REPOSITORY / "build/bench/fleet"
 NAME, NET = "qsmr-bench", "10.84.0"
+HEALTH_INTERVAL = "5s"  # the worker image's
 
 
 class Bench:
@@ -26,7 +27,8 @@ class Bench:
     def __init__(self, number: int) -> None:
         self.hosts = [f"host{count}" for count in range(1, number + 1)]
         self.inventory = BENCH / "inventory"
-        self.variables = {"demo_name": NAME, "demo_net": NET, "demo_dir": str(BENCH)}
+        code = str(REPOSITORY / "examples/qsmr-demo")
+        self.variables = {"demo_name": NAME, "demo_net": NET, "demo_dir": str(BENCH), "qsmr_code_dir": code}
 
     def write_inventory(self) -> None:
         demo = yaml.safe_load((REPOSITORY / "inventory/demo/hosts.yml").read_text())

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
-from bench_fleet import BENCH, Bench, fleet  # noqa: E402
+from bench_fleet import BENCH, HEALTH_INTERVAL, Bench, fleet  # noqa: E402
 from contract.job_service import JobService  # noqa: E402
 from figures import Figure, save  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
@@ -154,7 +154,7 @@ def measure_nothing_to_do(bench: Bench, sizes: list[int], runs: int) -> Iterator
     """workers.yml and ping in turns, after one of each that opens the connections."""
     from worker_snapshots import make_snapshot
 
-    snapshot = make_snapshot(BENCH / "snapshots", 1)
+    snapshot = make_snapshot(BENCH / "snapshots", 1, interval=HEALTH_INTERVAL)
     there = {"qsmr_project": "rollout", "qsmr_snapshot": str(snapshot), "qsmr_rollout_batches": ["100%"]}
     bench.play("workers.yml", **there)
     for size in sizes:

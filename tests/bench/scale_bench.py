@@ -21,7 +21,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
-from bench_fleet import BENCH, Bench, fleet  # noqa: E402
+from bench_fleet import BENCH, HEALTH_INTERVAL, Bench, fleet  # noqa: E402
 from figures import Figure, save  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -83,7 +83,7 @@ def steps(snapshots: list[Path]) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def measure(bench: Bench, sizes: list[int], forks: int) -> list[dict[str, Any]]:
-    snapshots = [make_snapshot(BENCH / "snapshots", number) for number in (1, 2)]
+    snapshots = [make_snapshot(BENCH / "snapshots", number, interval=HEALTH_INTERVAL) for number in (1, 2)]
     rows = []
     for size in sizes:
         for name, playbook, settings in steps(snapshots):
