@@ -373,7 +373,7 @@ def test_what_makes_the_image_needs_nothing_but_python(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert re.fullmatch("Inspecting the image .* failed: .*Docker.*\n", done.stderr)
+    assert re.fullmatch("Listing the images failed: .*Docker.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("relay", [False, True])
