@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
-from qsmr.audit import operator  # noqa: E402
+from qsmr.audit import new_run, operator  # noqa: E402
 from qsmr.fleetaction import FleetAction, summary  # noqa: E402
 from qsmr.rollout import Answer  # noqa: E402
 
@@ -29,7 +28,7 @@ class ActionModule(FleetAction):
 
     def _begin(self) -> dict[str, Any]:
         lock = self.take_lock(self.given["seconds"])
-        run = uuid.uuid4().hex[:12]
+        run = new_run()
         self.audit.add(run, "begin", by=operator(), what=self.given["what"], to="", hosts=self.given["hosts"])
         return {"lock": lock, "run": run}
 

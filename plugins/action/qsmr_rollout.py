@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
-from qsmr.audit import operator, switched_by  # noqa: E402
+from qsmr.audit import new_run, operator, switched_by  # noqa: E402
 from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.fleetaction import FleetAction, display, summary  # noqa: E402
 from qsmr.rollout import (  # noqa: E402
@@ -65,11 +64,12 @@ class ActionModule(FleetAction):
         if not fit:
             raise QsmrError("\n".join(["Nothing was changed, because no host is fit:", *fault_table(faults)]))
         work = [host for host, data in fit.items() if data["differences"]]
-        push = [host for host in work if not fit[host]["has_image"]]
+        # A rollback sends nothing.
+        push = [host for host in work if not fit[host]["has_image"]] if self.given["what"] == "rollout" else []
         found = {"left_out": faults, "work": work, "fit": list(fit)}
         if push and not self._task.check_mode:
             to = ", ".join(sorted({fit[host]["target"] for host in push}))
-            self.audit.add(uuid.uuid4().hex[:12], "push", by=operator(), to=to, hosts=push)
+            self.audit.add(new_run(), "push", by=operator(), to=to, hosts=push)
         answer = {**found, "ansible_facts": {"preflight_fit": list(fit) if work else [], "preflight_push": push}}
         for host in work:
             display.display(f"{host}: {'; '.join(fit[host]['differences'])}")
@@ -105,7 +105,7 @@ class ActionModule(FleetAction):
             if len(targets) == 1 and broken[0]["to"] == targets[0]:
                 resumes, resumed = broken[0]["run"], switched_by(broken, releases, targets[0])
         rollout = Rollout(
-            id=uuid.uuid4().hex[:12],
+            id=new_run(),
             what=given["what"],
             project=given["project"],
             members={},

@@ -342,10 +342,10 @@ def main() -> None:
     console.width = max(console.width, 120)
     console.print(table_of(rows))
     console.print(table_of_sizes(sizes))
-    steady = [row for row in rows if row["phase"] == "rush"]
     figures = [
         Figure(f"{row['database']}, {row['workers']} workers: claims a second", row["claims_per_second"])
-        for row in steady
+        for row in rows
+        if row["phase"] == "rush"
     ]
     figures += [
         Figure(f"{row['database']}: requests that failed", row["failed"], most=0) for row in rows if row["failed"]

@@ -83,23 +83,26 @@ def measure(root: str, flow: Flow, count: int) -> list[dict]:
     return rows
 
 
-def table_of(rows: list[dict]) -> Table:
-    table = Table("scans", "delay", "one by one/s", "ours/s", "times", "ours: s", "MB", "again: s")
+def compared(rows: list[dict]) -> Iterator[tuple[dict, dict, dict]]:
+    """One by one, ours, and ours again, for each number of scans and each delay."""
     for count, delay in dict.fromkeys((row["scans"], row["delay_ms"]) for row in rows):
         found = {(row["flow"], row["what"]): row for row in rows if (row["scans"], row["delay_ms"]) == (count, delay)}
-        single, new, again = (found[key] for key in (("one_by_one", "new"), ("ours", "new"), ("ours", "again")))
+        yield found["one_by_one", "new"], found["ours", "new"], found["ours", "again"]
+
+
+def table_of(rows: list[dict]) -> Table:
+    table = Table("scans", "delay", "one by one/s", "ours/s", "times", "ours: s", "MB", "again: s")
+    for single, new, again in compared(rows):
         speeds = [single["scans_per_second"], new["scans_per_second"]]
         shown = [f"{speeds[0]:,.0f}", f"{speeds[1]:,.0f}", f"{speeds[1] / speeds[0]:.1f}"]
         shown += [f"{new['seconds']:.1f}", f"{again['memory_mb']}", f"{again['seconds']:.1f}"]
-        table.add_row(f"{count:,}", f"{delay} ms", *shown)
+        table.add_row(f"{new['scans']:,}", f"{new['delay_ms']} ms", *shown)
     return table
 
 
 def figures(rows: list[dict]) -> Iterator[Figure]:
-    for count, delay in dict.fromkeys((row["scans"], row["delay_ms"]) for row in rows):
-        found = {(row["flow"], row["what"]): row for row in rows if (row["scans"], row["delay_ms"]) == (count, delay)}
-        single, new, again = (found[key] for key in (("one_by_one", "new"), ("ours", "new"), ("ours", "again")))
-        where = f"{count:,} scans, {delay} ms away"
+    for single, new, again in compared(rows):
+        where = f"{new['scans']:,} scans, {new['delay_ms']} ms away"
         yield Figure(f"{where}: times one by one", new["scans_per_second"] / single["scans_per_second"])
         yield Figure(f"{where}: MB of memory", again["memory_mb"])
 

@@ -16,6 +16,7 @@ import getpass
 import json
 import os
 import socket
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,11 @@ def operator() -> str:
     except (KeyError, OSError):
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def new_run() -> str:
+    """What the events of a run have in common."""
+    return uuid.uuid4().hex[:12]
 
 
 class Audit:
