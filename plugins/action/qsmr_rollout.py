@@ -23,6 +23,7 @@ from qsmr.rollout import (  # noqa: E402
     batches,
     fault_table,
     host_faults,
+    hosts_to_send_to,
     plan,
     require,
 )
@@ -64,8 +65,7 @@ class ActionModule(FleetAction):
         if not fit:
             raise QsmrError("\n".join(["Nothing was changed, because no host is fit:", *fault_table(faults)]))
         work = [host for host, data in fit.items() if data["differences"]]
-        # A rollback sends nothing.
-        push = [host for host in work if not fit[host]["has_image"]] if self.given["what"] == "rollout" else []
+        push = hosts_to_send_to(fit, self.given["what"])
         found = {"left_out": faults, "work": work, "fit": list(fit)}
         if push and not self._task.check_mode:
             to = ", ".join(sorted({fit[host]["target"] for host in push}))

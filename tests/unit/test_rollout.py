@@ -8,7 +8,17 @@ from types import SimpleNamespace
 import pytest
 from qsmr.errors import QsmrError
 from qsmr.jobapi import JobApiError
-from qsmr.rollout import Rollout, batches, canary_fault, clock_faults, fault_table, host_faults, plan, require
+from qsmr.rollout import (
+    Rollout,
+    batches,
+    canary_fault,
+    clock_faults,
+    fault_table,
+    host_faults,
+    hosts_to_send_to,
+    plan,
+    require,
+)
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
 GOOD = {"differences": [], "worker_names": ["w"], "gone": [], "release": "r2"}
@@ -128,6 +138,12 @@ def test_budget_is_the_fleets_and_not_the_stages():
 
 def test_stage_that_is_bad_as_a_whole_stops_whatever_the_budget():
     assert not go(begin(max_failed=5), {"h1": UNREACHABLE}).open
+
+
+def test_image_is_sent_where_it_is_lacking_and_never_for_a_rollback():
+    looks = {"h1": look(), "h2": look(has_image=False), "h3": look("r2", has_image=False)}
+    assert hosts_to_send_to(looks, "rollout") == ["h2"]
+    assert hosts_to_send_to(looks, "rollback") == []
 
 
 def test_host_that_was_lost_before_the_first_stage_uses_up_the_budget():

@@ -300,6 +300,11 @@ def _hosts(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} hosts"
 
 
+def hosts_to_send_to(looks: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
+    """The hosts that lack the image of a rollout. A rollback sends nothing: without its image a host fails."""
+    return [host for host, data in looks.items() if what == "rollout" and data["differences"] and not data["has_image"]]
+
+
 def plan(
     found: Mapping[str, Mapping[str, Any] | None],
     locks: Mapping[str, Mapping[str, Any] | None],
