@@ -75,7 +75,11 @@ def steps(snapshots: list[Path]) -> list[tuple[str, str, dict[str, Any]]]:
         ("first rollout", "workers.yml", first),
         ("nothing to do", "workers.yml", first),
         ("another snapshot", "workers.yml", second),
-        ("rollback", "rollback.yml", {"qsmr_release": json.loads((snapshots[0] / "snapshot.json").read_text())["id"]}),
+        (
+            "rollback",
+            "rollback.yml",
+            {"qsmr_release": json.loads((snapshots[0] / "snapshot.json").read_text())["snapshot_id"]},
+        ),
         ("two workers a host", "scale.yml", {"qsmr_workers_per_host": 2}),
         ("last lines", "logs.yml", {}),
         ("stop and remove", "stop.yml", {"qsmr_remove": True}),
