@@ -454,6 +454,30 @@ def test_a_full_disk_is_noticed_before_it_is_written(make, docker, tmp_path, mon
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_clock_that_was_set_back_leaves_the_newest_the_newest(make, tmp_path):
+    make(NOW + timedelta(hours=1), invemode="a")
+    second = make(NOW, invemode="b")
+    assert second.snapshot.manifest["created"] == "2026-11-24T13:00:01Z"
+    assert second.warnings == [
+        "qsmr_snapshot_demo_261124 is dated 2026-11-24T13:00:00Z, which is still to come: check the clock; "
+        "the new snapshot is dated one second later, so that it is the newest"
+    ]
+    assert choose_snapshot("demo", tmp_path / "out") == second.snapshot, "workers.yml rolls it out"
+    assert make(NOW, invemode="b").actions == [], "nothing has changed since"
+    third = make(NOW - timedelta(days=1), invemode="c")
+    assert choose_snapshot("demo", tmp_path / "out") == third.snapshot, "also where its name has an earlier day"
+
+
+def test_a_snapshot_without_a_date_is_not_whole(make, tmp_path):
+    directory = make().snapshot.directory
+    manifest, sums = directory / "snapshot.json", directory / "SHA256SUMS"
+    before = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    manifest.write_text(manifest.read_text().replace("2026-11-24T12:00:00Z", "yesterday"))
+    sums.write_text(sums.read_text().replace(before, hashlib.sha256(manifest.read_bytes()).hexdigest()))
+    with pytest.raises(QsmrError, match=r"is not a whole snapshot: snapshot\.json or SHA256SUMS is damaged"):
+        read_snapshot(directory)
+
+
 def test_snapshots_are_found_newest_first(make, tmp_path):
     make(NOW, invemode="a")
     make(NOW + timedelta(hours=1), invemode="b")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ IMAGE_FILE, MANIFEST, SUMS, ENV_FILE = "docker_image", "snapshot.json", "SHA256S
 COMPOSE_FILE, START_SCRIPT = "docker-compose.yml", "start_worker.sh"
 # Not worker.env: a digest of known lines and one password, readable by all, would let the password be guessed offline.
 SUMMED = (IMAGE_FILE, COMPOSE_FILE, START_SCRIPT, MANIFEST)
+CREATED = "%Y-%m-%dT%H:%M:%SZ"
 DIRECTORY_NAME = re.compile(r"qsmr_snapshot_(?P<project>[A-Za-z][A-Za-z0-9]*)_(?P<date>\d{6})(?:_(?P<number>\d+))?")
 
 
@@ -41,6 +43,11 @@ class Snapshot:
     @property
     def project(self) -> str:
         return str(self.manifest["project"])
+
+    @property
+    def created(self) -> datetime:
+        """When it was made, to the second, in UTC; later than all that were made before it."""
+        return datetime.strptime(self.manifest["created"], CREATED).replace(tzinfo=UTC)
 
     @property
     def image_file(self) -> Path:
@@ -84,6 +91,8 @@ def read_snapshot(directory: Path) -> Snapshot:
         if (directory / IMAGE_FILE).stat().st_size != manifest["archive"]["size"]:
             wrong.append(IMAGE_FILE)
         (directory / ENV_FILE).stat()
+        snapshot = Snapshot(directory, manifest)
+        snapshot.created  # noqa: B018 raises ValueError where it is no time
     except FileNotFoundError as error:
         raise QsmrError(f"{directory} is not a whole snapshot: {Path(error.filename).name} is missing") from None
     except OSError as error:
@@ -92,7 +101,7 @@ def read_snapshot(directory: Path) -> Snapshot:
         raise QsmrError(f"{directory} is not a whole snapshot: {MANIFEST} or {SUMS} is damaged") from None
     if wrong:
         raise QsmrError(f"{directory} is not what was built: {', '.join(wrong)} changed since")
-    return Snapshot(directory, manifest)
+    return snapshot
 
 
 def release_of(directory: Path) -> dict[str, Any]:
@@ -143,6 +152,6 @@ def newest_snapshot(directory: Path, project: str) -> Snapshot | None:
     return next((snapshot for snapshot in find_snapshots(directory)[0] if snapshot.project == project), None)
 
 
-def _age(snapshot: Snapshot) -> tuple[str, str, int]:
+def _age(snapshot: Snapshot) -> tuple[datetime, str, int]:
     name = DIRECTORY_NAME.fullmatch(snapshot.directory.name)
-    return (snapshot.manifest["created"], name["date"] if name else "", int(name["number"] or 1) if name else 0)
+    return (snapshot.created, name["date"] if name else "", int(name["number"] or 1) if name else 0)

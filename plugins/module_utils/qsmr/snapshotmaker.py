@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from .settings import Settings, load_settings
 from .signature import PASSWORD_KEY, SIGNATURE, SigningKey, TrustedKeys, environment_digest
 from .snapshot import (
     COMPOSE_FILE,
+    CREATED,
     ENV_FILE,
     FORMAT,
     IMAGE_FILE,
@@ -234,6 +235,7 @@ class _Maker:
         self.docker = docker
         self.now = now
         self.date = now.strftime("%y%m%d")
+        self.created = now
         self.warnings: list[str] = []
         self.templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(request.templates),
@@ -247,10 +249,8 @@ class _Maker:
         there, faults = find_snapshots(self.request.directory)
         self.warnings += [f"{fault}; it is left alone and not used" for fault in faults]
         source = read_snapshot(self.request.source) if self.request.source else None
-        if source and source.project == self.request.project:
-            current: Snapshot | None = source
-        else:
-            current = next((snapshot for snapshot in there if snapshot.project == self.request.project), None)
+        newest = next((snapshot for snapshot in there if snapshot.project == self.request.project), None)
+        current = source if source and source.project == self.request.project else newest
         files = {} if source else tree(self.request.code_dir)
         inputs = source.manifest["image_inputs"] if source else self.image_inputs(files, check_mode)
 
@@ -278,9 +278,20 @@ class _Maker:
             source.check_image()  # says what is wrong with it
         outcome.reused = str(with_image.directory) if with_image else ""
         outcome.actions = ["image reused" if with_image else "image built and saved", "snapshot written"]
+        if newest:
+            self.date_after(newest)
         if not check_mode:
             outcome.snapshot = self.make(inputs, files, with_image)
         return outcome
+
+    def date_after(self, newest: Snapshot) -> None:
+        """Date what is made later than ``newest``, also if the clock was ahead then: fleets run the newest."""
+        if self.now < newest.created:
+            self.created = newest.created + timedelta(seconds=1)
+            self.warnings.append(
+                f"{newest.directory.name} is dated {newest.manifest['created']}, which is still to come: "
+                "check the clock; the new snapshot is dated one second later, so that it is the newest"
+            )
 
     def image_inputs(self, files: dict[str, str], check_mode: bool = False) -> dict[str, str]:
         """What an image is made of, as far as it can change."""
@@ -480,7 +491,7 @@ class _Maker:
             "project": request.project,
             "odin_project": request.odin_project,
             "snapshot_id": snapshot_id,
-            "created": self.now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created": self.created.astimezone(UTC).strftime(CREATED),
             "settings": {"QSMR_CONFIG": request.qsmr_config, "QSMR_INVEMODE": request.invemode},
             "environment": environment_digest(self.environment(snapshot_id)),
             **made_of,
