@@ -141,9 +141,11 @@ class Chaos:
 
     @contextmanager
     def link_slow(self, host: str) -> Iterator[None]:
-        self.lab.on(host, "tc qdisc replace dev eth0 root tbf rate 256kbit burst 16kb latency 400ms")
+        # It is not eth0 any more on a host that was cut off once.
+        link = self.lab.on(host, f"ip -4 -o address show to {NET}.0/24").split()[1]
+        self.lab.on(host, f"tc qdisc replace dev {link} root tbf rate 256kbit burst 16kb latency 400ms")
         yield
-        self.lab.on(host, "tc qdisc del dev eth0 root")
+        self.lab.on(host, f"tc qdisc del dev {link} root")
 
     @contextmanager
     def disk_full(self, host: str) -> Iterator[None]:
