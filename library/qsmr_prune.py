@@ -11,6 +11,7 @@ version_added: "0.1.0"
 description:
   - Removes old releases and their images. The release that runs, those that a rollback may go back to, and whatever a
     container of anybody's is made from stay, and so do layers that another image has.
+  - Removes what a push that was cut off left, if another release was started since or it is three days old.
 options:
   image:
     description: Name of the project's images without the tag, which is the snapshot id.
@@ -50,7 +51,7 @@ differences:
   returned: success
   type: list
   elements: str
-  sample: ["old releases: 261121-0a1b2c3d4e -> none, 12.3 MB"]
+  sample: ["old releases: 261121-0a1b2c3d4e; files of pushes that were cut off: 2 -> none, 12.3 MB"]
 note:
   description: What is kept, and why.
   returned: success
@@ -63,6 +64,11 @@ removed:
   sample: ["261121-0a1b2c3d4e"]
 kept:
   description: Snapshot ids of the releases that are kept, newest first.
+  returned: success
+  type: list
+  elements: str
+abandoned:
+  description: The files that are gone of pushes that were cut off, by their sha256.
   returned: success
   type: list
   elements: str
@@ -108,19 +114,24 @@ def main() -> None:
             pruning.carry_out(plan)
     except QsmrError as error:
         module.fail_json(msg=str(error))
-    size = f"{plan.freed / 1e6:,.1f} MB"
-    differences = [f"old releases: {', '.join(plan.removed)} -> none, {size}"] if plan.removed else []
+    going = [f"old releases: {', '.join(plan.removed)}"] if plan.removed else []
+    going += [f"files of pushes that were cut off: {len(plan.abandoned)}"] if plan.abandoned else []
+    differences = [f"{'; '.join(going)} -> none, {plan.freed / 1e6:,.1f} MB"] if going else []
     notes = [f"keeps {', '.join(plan.kept) or 'none'}"]
     notes += [f"{name} stays, a container is made from it" for name in plan.used]
     module.exit_json(
-        changed=bool(plan.removed),
+        changed=bool(going),
         differences=differences,
         note="; ".join(notes),
         removed=plan.removed,
         kept=plan.kept,
         used=plan.used,
+        abandoned=plan.abandoned,
         freed=plan.freed,
-        diff={"before": {"releases": sorted([*plan.kept, *plan.removed])}, "after": {"releases": sorted(plan.kept)}},
+        diff={
+            "before": {"releases": sorted([*plan.kept, *plan.removed]), "abandoned": plan.abandoned},
+            "after": {"releases": sorted(plan.kept), "abandoned": []},
+        },
     )
 
 

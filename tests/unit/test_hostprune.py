@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 from host_double import HostDouble, image, snapshot, state
@@ -116,3 +118,27 @@ def test_image_that_docker_does_not_remove_is_told_and_its_release_stays(lab):
 def test_bare_host_has_nothing_to_prune(tmp_path):
     pruning = Pruning(HostDouble().docker, Releases(tmp_path, "demo"), "qsmr-demo", REPOSITORY)
     assert pruning.plan(3).kept == []
+
+
+def test_what_a_cut_push_left_goes_when_another_release_was_started_since(lab):
+    lab.releases.incoming.mkdir()
+    before, since, other = (lab.releases.incoming / name for name in ("a" * 64, f"{'b' * 64}.part", "notes"))
+    switched = lab.releases.link.lstat().st_mtime
+    for path, moment in ((before, switched - 1), (since, switched + 1), (other, switched - 1)):
+        path.write_bytes(bytes(5000))
+        os.utime(path, (moment, moment))
+    plan = lab.prune(5)
+    assert (plan.removed, plan.abandoned, plan.freed) == ([], ["a" * 64], 5000)
+    assert sorted(path.name for path in lab.releases.incoming.iterdir()) == [since.name, "notes"]
+    assert lab.prune(5).abandoned == []
+
+
+def test_what_a_cut_push_left_on_a_host_without_a_release_stays_three_days(tmp_path):
+    releases = Releases(tmp_path, "demo")
+    releases.incoming.mkdir(parents=True)
+    for name, days in (("a", 2), ("b", 4)):
+        path = releases.incoming / (name * 64)
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    pruning = Pruning(HostDouble().docker, releases, "qsmr-demo", REPOSITORY)
+    assert pruning.plan(3).abandoned == ["b" * 64]

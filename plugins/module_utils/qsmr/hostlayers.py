@@ -30,7 +30,7 @@ STAGED = re.compile(r"[0-9a-f]{64}(\.part)?")
 KEPT = re.compile(rf"(?P<diff_id>[0-9a-f]{{64}})\.({ZSTD}|{GZIP})")
 # What an image archive says of its images, in one layout or another.
 MANIFESTS = ("manifest.json", "index.json", "oci-layout", "repositories")
-# What a push that was never finished left stays so long, to be taken up again. In seconds.
+# What a push that was never finished left stays so long at most, to be taken up again. In seconds.
 STAGED_FOR = 3 * 24 * 3600.0
 KEPT_AT_MOST = 8
 # The fastest: it is done while Docker takes the layer over.
@@ -65,6 +65,23 @@ class HostLayers:
         # What is not whole yet is a sparse file: its size tells nothing.
         found = [(path.name, path.stat()) for path in _files(self.incoming) if STAGED.fullmatch(path.name)]
         return {name: min(status.st_size, 512 * status.st_blocks) for name, status in found}
+
+    def abandoned(self) -> dict[str, int]:
+        """What of it no push will take up again, by name: another release was started since, or it is too old."""
+        since = time.time() - STAGED_FOR
+        with suppress(OSError):
+            since = max(since, self.place.link.lstat().st_mtime)
+        staged = self.staged().items()
+        return {name: size for name, size in staged if (self.incoming / name).stat().st_mtime < since}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove some of what has arrived."""
+        for name in names:
+            path = self.incoming / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise QsmrError(f"{path} cannot be removed: {why(error)}") from None
 
     def kept(self) -> dict[str, Path]:
         """The files of the layers that were kept, by diff id, the latest first."""
@@ -178,13 +195,10 @@ class HostLayers:
                 if number >= order["keep_from"] and "base" not in layer and path.is_file():
                     make_directory(self.kept_dir, DIRECTORY_MODE)
                     path.replace(self.kept_dir / f"{_hex(layer['diff_id'])}.{layer['codec']}")
-            used = {order["config"], *(layer.get("blob", "") for layer in order["layers"])}
-            for path in _files(self.incoming):
-                old = path.stat().st_mtime < time.time() - STAGED_FOR
-                if STAGED.fullmatch(path.name) and (path.name in used or old):
-                    path.unlink()
         except OSError as error:
-            raise QsmrError(f"{error.filename} cannot be moved or removed: {why(error)}") from None
+            raise QsmrError(f"{error.filename} cannot be moved: {why(error)}") from None
+        used = {order["config"], *(layer["blob"] for layer in order["layers"] if "blob" in layer)}
+        self.forget({*used, *self.abandoned()})
         self.prune(diff_ids)
 
     def prune(self, current: Sequence[str] = ()) -> None:

@@ -24,13 +24,15 @@ class Plan:
     """What goes and what stays, by snapshot id, newest first.
 
     ``images`` are the names of images to remove, ``used`` those that old releases leave because a container uses them,
-    ``freed`` the bytes of files, and of layers that no other image has, as far as the snapshots tell their size.
+    ``abandoned`` files of pushes that were cut off and overtaken; ``freed`` the bytes of files, and of layers that no
+    other image has, as far as the snapshots tell their size.
     """
 
     kept: Sequence[str]
     removed: Sequence[str]
     images: Sequence[str]
     used: Sequence[str]
+    abandoned: Sequence[str]
     freed: int
 
 
@@ -67,12 +69,15 @@ class Pruning:
         # An image of this id that has another name stays under that: only its name goes.
         names = {name: found for name, found in going.items() if len(found.get("RepoTags") or []) <= 1}
         removed = [name for name in old if name in releases or name in going]
+        abandoned = HostLayers(self.releases).abandoned()
+        files = sum(abandoned.values()) + sum(map(self._release_bytes, removed))
         return Plan(
             kept=kept,
             removed=removed,
             images=[f"{self.repository}:{name}" for name in old if name in going],
             used=[f"{self.repository}:{name}" for name in old if name in images and name not in going],
-            freed=self._layer_bytes(list(names.values()), manifests) + sum(map(self._release_bytes, removed)),
+            abandoned=sorted(abandoned),
+            freed=self._layer_bytes(list(names.values()), manifests) + files,
         )
 
     def carry_out(self, plan: Plan) -> None:
@@ -84,8 +89,10 @@ class Pruning:
                     shutil.rmtree(self.releases.directory(name))
             except OSError as error:
                 raise QsmrError(f"Release {name} cannot be removed: {why(error)}") from None
+        layers = HostLayers(self.releases)
+        layers.forget(plan.abandoned)
         if plan.removed:
-            HostLayers(self.releases).prune()
+            layers.prune()
 
     def unused_images(self, own: Sequence[Container]) -> list[str]:
         """The names of the project's images that no container is made from, but perhaps some of these."""
