@@ -81,7 +81,9 @@ def steps(snapshots: list[Path]) -> list[tuple[str, str, dict[str, Any]]]:
             {"qsmr_release": json.loads((snapshots[0] / "snapshot.json").read_text())["snapshot_id"]},
         ),
         ("two workers a host", "scale.yml", {"qsmr_workers_per_host": 2}),
+        ("where it stands", "status.yml", {}),
         ("last lines", "logs.yml", {}),
+        ("old releases", "prune.yml", {}),
         ("stop and remove", "stop.yml", {"qsmr_remove": True}),
     ]
 
@@ -91,7 +93,7 @@ def measure(bench: Bench, sizes: list[int], forks: int) -> list[dict[str, Any]]:
     rows = []
     for size in sizes:
         for name, playbook, settings in steps(snapshots):
-            words = ["--limit", ",".join(bench.hosts[:size]), "--forks", str(forks)]
+            words = ["--limit", ",".join([*bench.hosts[:size], "control"]), "--forks", str(forks)]
             with Memory() as memory:
                 seconds = bench.play(playbook, *words, qsmr_project="rollout", **settings)
             rows.append(

@@ -83,6 +83,14 @@ def test_report_tells_of_fleet_and_science(processed):
     assert processed.ok("status.yml").changed == {}
 
 
+def test_some_of_the_hosts_can_be_asked(processed):
+    limit = "--limit control,host1"
+    looked = processed.ok("status.yml", cmdline=limit).task_results("Where the project stands is known")["localhost"]
+    states = {host["host"]: host["state"] for host in looked["picture"]["hosts"]}
+    assert states == {host: "answers" if host == "host1" else "not asked" for host in processed.hosts}
+    assert processed.ok("retry.yml", cmdline=limit).changed == {}
+
+
 def test_job_service_has_its_page(processed):
     answer = requests.get(processed.settings.job_api_root.removesuffix("rest_api"), timeout=10)
     assert answer.status_code == 200
