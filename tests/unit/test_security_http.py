@@ -70,18 +70,38 @@ class Server:
 
 
 def certificates(directory: Path, address: str) -> tuple[Path, Path]:
-    """A CA's certificate, and key and certificate of a server with this address that it has signed."""
+    """A CA's certificate, and key and certificate of a server with this address that it has signed.
+
+    They have all that RFC 5280 asks for: Python looks for it from 3.13 on.
+    """
     keys = [Ed25519PrivateKey.generate() for _ in range(2)]
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("Lab CA", "server")]
     now = datetime.now(UTC)
+    unused = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    signs = x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **unused)
+    extensions: list[list[tuple[x509.ExtensionType, bool]]] = [
+        [(x509.BasicConstraints(ca=True, path_length=None), True), (signs, True)],
+        [(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), True)],
+    ]
+    of_ca = x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key())
     made = []
-    for key, name, extension in (
-        (keys[0], names[0], x509.BasicConstraints(ca=True, path_length=None)),
-        (keys[1], names[1], x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])),
-    ):
+    for key, name, own in zip(keys, names, extensions, strict=True):
         builder = x509.CertificateBuilder(names[0], name, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
-        made.append(builder.add_extension(extension, critical=True).sign(keys[0], None).public_bytes(Encoding.PEM))
+        of_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        for extension, critical in [*own, (of_key, False), (of_ca, False)]:
+            builder = builder.add_extension(extension, critical)
+        made.append(builder.sign(keys[0], None).public_bytes(Encoding.PEM))
     authority, server = directory / "ca.pem", directory / "server.pem"
     authority.write_bytes(made[0])
     private = keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
