@@ -89,6 +89,7 @@ def test_some_of_the_hosts_can_be_asked(processed):
     states = {host["host"]: host["state"] for host in looked["picture"]["hosts"]}
     assert states == {host: "answers" if host == "host1" else "not asked" for host in processed.hosts}
     assert processed.ok("retry.yml", cmdline=limit).changed == {}
+    processed.ok("status.yml")  # whose report tells of all of them again
 
 
 def test_job_service_has_its_page(processed):
