@@ -39,7 +39,9 @@ options:
     elements: str
     default: []
   hosts:
-    description: What M(qsmr_worker_info) registered, by the name that the host's workers carry.
+    description: >-
+      What M(qsmr_worker_info) registered, by the name that the host's workers carry; empty for a host that was not
+      asked, whose workers' jobs stay as they are.
     type: dict
     default: {}
 attributes:
@@ -125,7 +127,8 @@ def run(module: AnsibleModule) -> dict:
         parameters["max_attempts"],
         parameters["stale_minutes"],
         parameters["dead_workers"],
-        {host: running_workers(probe) for host, probe in parameters["hosts"].items()},
+        {host: running_workers(probe) for host, probe in parameters["hosts"].items() if probe},
+        [host for host, probe in parameters["hosts"].items() if not probe],
     )
     with JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password) as api:
         if api.project(project) is None:

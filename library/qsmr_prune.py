@@ -11,7 +11,7 @@ version_added: "0.1.0"
 description:
   - Removes old releases and their images. The release that runs, those that a rollback may go back to, and whatever a
     container of anybody's is made from stay, and so do layers that another image has.
-  - Removes what a push that was cut off left, if another release was started since or it is three days old.
+  - Removes what a push that was cut off left, if workers were started since or it is three days old.
 options:
   image:
     description: Name of the project's images without the tag, which is the snapshot id.
@@ -68,7 +68,7 @@ kept:
   type: list
   elements: str
 abandoned:
-  description: The files that are gone of pushes that were cut off, by their sha256.
+  description: The files that are gone of pushes that were cut off.
   returned: success
   type: list
   elements: str

@@ -98,6 +98,14 @@ def test_jobs_of_workers_that_their_host_does_not_run_become_available(api, proj
     assert states(api, project)["1:3"] == ("STARTED", True)
 
 
+def test_jobs_of_workers_whose_host_was_not_asked_stay_as_they_are(api, project, retry):
+    claim(api, project, "1:1", "UWorker_host1_b_c", "STARTED")
+    released = retry(
+        failed=False, running={"host1": ["UWorker_host1_a"]}, not_asked=["host1_b", "host3"], later=A_MINUTE
+    )
+    assert (released.stale, released.warnings()) == (["1:5"], [])
+
+
 def test_a_claim_that_is_younger_than_now_does_not_outlive_its_worker(api, project, retry):
     """The service's clock, or ours, was stepped since."""
     running = {"host1": ["UWorker_host1_a"]}

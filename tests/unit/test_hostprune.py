@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -131,6 +132,24 @@ def test_what_a_cut_push_left_goes_when_another_release_was_started_since(lab):
     assert (plan.removed, plan.abandoned, plan.freed) == ([], ["a" * 64], 5000)
     assert sorted(path.name for path in lab.releases.incoming.iterdir()) == [since.name, "notes"]
     assert lab.prune(5).abandoned == []
+
+
+def test_what_a_push_is_at_stays_whatever_its_age(lab):
+    lab.releases.incoming.mkdir()
+    blob = lab.releases.incoming / ("a" * 64)
+    blob.write_bytes(b"x")
+    os.utime(blob, (0, 0))
+    plan = lab.pruning.plan(5)
+    assert plan.abandoned == [blob.name]
+    push = os.open(lab.releases.incoming, os.O_RDONLY)
+    fcntl.flock(push, fcntl.LOCK_SH)
+    assert lab.pruning.plan(5).abandoned == []
+    with pytest.raises(QsmrError, match="has begun: run this again when it has ended"):
+        lab.pruning.carry_out(plan)
+    os.close(push)
+    assert blob.exists()
+    assert lab.prune(5).abandoned == [blob.name]
+    assert not blob.exists()
 
 
 def test_what_a_cut_push_left_on_a_host_without_a_release_stays_three_days(tmp_path):

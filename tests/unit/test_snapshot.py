@@ -460,12 +460,14 @@ def test_a_clock_that_was_set_back_leaves_the_newest_the_newest(make, tmp_path):
     assert second.snapshot.manifest["created"] == "2026-11-24T13:00:01Z"
     assert second.warnings == [
         "qsmr_snapshot_demo_261124 is dated 2026-11-24T13:00:00Z, which is still to come: check the clock; "
-        "the new snapshot is dated one second later, so that it is the newest"
+        "a snapshot that is made now is dated one second later, to be the newest"
     ]
     assert choose_snapshot("demo", tmp_path / "out") == second.snapshot, "workers.yml rolls it out"
     assert make(NOW, invemode="b").actions == [], "nothing has changed since"
     third = make(NOW - timedelta(days=1), invemode="c")
-    assert choose_snapshot("demo", tmp_path / "out") == third.snapshot, "also where its name has an earlier day"
+    assert choose_snapshot("demo", tmp_path / "out") == third.snapshot
+    assert third.snapshot.directory.name == "qsmr_snapshot_demo_261124_3", "names tell the same order"
+    assert third.snapshot.id.startswith("261124-")
 
 
 def test_a_snapshot_without_a_date_is_not_whole(make, tmp_path):

@@ -299,6 +299,11 @@ def test_jobs_without_any_healthy_worker_are_said():
     assert "7 jobs remain and no worker is healthy" in seen["attention"]
 
 
+def test_hosts_that_were_not_asked_may_have_healthy_workers():
+    seen = picture(Service(record({"Available": 7}, claimed=0)), host1=probe(worker("a", "starting")), host2={})
+    assert not any("no worker is healthy" in line for line in seen["attention"])
+
+
 def failed(number: int, worker: str = "UWorker_h1_c", seconds: float = 60) -> dict:
     return job(number, "Failed", worker, Failed=ago(seconds), Claimed=ago(seconds + 5))
 

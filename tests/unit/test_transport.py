@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -117,6 +118,22 @@ def test_a_blob_that_is_there_is_not_sent_again(tmp_path: Path) -> None:
     lab.push([one])
     outcome = lab.push([one])["host1"]
     assert (outcome.fault, outcome.sent, outcome.resumed) == ("", 0, one.size)
+
+
+def test_what_a_push_is_at_is_locked_until_its_end(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.staging("host1").mkdir(parents=True)
+    directory = os.open(lab.staging("host1"), os.O_RDONLY)
+
+    def prune() -> None:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        looked.append(True)
+
+    looked: list[bool] = []
+    lab.push([blob(tmp_path, 40 * CHUNK)], bandwidth=10e6, report=at_share(0.3, prune))
+    assert looked
+    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_bytes_that_rot_on_the_host_are_found_and_fetched_again(tmp_path: Path) -> None:

@@ -47,10 +47,12 @@ class Rules:
     """Those of these workers, whose names may hold ``*``."""
     running: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     """The workers that run on each host; None for a host that could not tell."""
+    not_asked: Sequence[str] = field(default_factory=tuple)
+    """Hosts that were left out: jobs of their workers stay as they are."""
 
     def host_of(self, worker: str) -> str:
         """The host whose worker that is; empty if it is none of ours."""
-        named = [host for host in self.running if worker.startswith(f"UWorker_{host}_")]
+        named = [host for host in (*self.running, *self.not_asked) if worker.startswith(f"UWorker_{host}_")]
         return max(named, key=len, default="")
 
 
@@ -137,7 +139,7 @@ def _kind(job: dict[str, Any], rules: Rules, now: datetime) -> str:
     if rules.stale_minutes is not None and claimed and age >= timedelta(minutes=rules.stale_minutes):
         return "stale"
     host = rules.host_of(worker)
-    if not host:
+    if not host or host in rules.not_asked:
         return ""
     running = rules.running[host]
     if running is None:

@@ -290,6 +290,9 @@ class Agent:
         self._index = frame["index"]
         self._staging = Path(frame["staging"])
         await self._in_thread(_make_directory, self._staging)
+        # For as long as this process lives: nobody prunes what a push is at.
+        self._in_use = os.open(self._staging, os.O_RDONLY)
+        fcntl.flock(self._in_use, fcntl.LOCK_SH)
         address, port = "", 0
         if credential:
             self._tls = await self._in_thread(_tls_contexts, credential)

@@ -7,14 +7,16 @@ Python 3.9 and the standard library.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import tarfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -62,26 +64,57 @@ class HostLayers:
 
     def staged(self) -> dict[str, int]:
         """Size of what has arrived and was not used yet, in whole or in part, by name."""
-        # What is not whole yet is a sparse file: its size tells nothing.
-        found = [(path.name, path.stat()) for path in _files(self.incoming) if STAGED.fullmatch(path.name)]
-        return {name: min(status.st_size, 512 * status.st_blocks) for name, status in found}
+        return {path.name: _size(status) for path, status in self._arrivals()}
 
     def abandoned(self) -> dict[str, int]:
-        """What of it no push will take up again, by name: another release was started since, or it is too old."""
+        """What no push will take up again, in bytes by name: workers were started since, or it is too old.
+
+        Nothing, while a push is going on.
+        """
         since = time.time() - STAGED_FOR
         with suppress(OSError):
             since = max(since, self.place.link.lstat().st_mtime)
-        staged = self.staged().items()
-        return {name: size for name, size in staged if (self.incoming / name).stat().st_mtime < since}
+        with self._unused() as unused:
+            found = self._arrivals() if unused else []
+            return {path.name: _size(status) for path, status in found if status.st_mtime < since}
 
     def forget(self, names: Iterable[str]) -> None:
-        """Remove some of what has arrived."""
-        for name in names:
-            path = self.incoming / name
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise QsmrError(f"{path} cannot be removed: {why(error)}") from None
+        """Remove some of what has arrived. Raises QsmrError if that cannot be, or a push has begun."""
+        with self._unused() as unused:
+            if not unused:
+                raise QsmrError(f"A push to {self.incoming} has begun: run this again when it has ended")
+            for name in names:
+                path = self.incoming / name
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise QsmrError(f"{path} cannot be removed: {why(error)}") from None
+
+    def _arrivals(self) -> list[tuple[Path, os.stat_result]]:
+        found = []
+        for path in _files(self.incoming):
+            with suppress(FileNotFoundError):
+                if STAGED.fullmatch(path.name):
+                    found.append((path, path.stat()))
+        return found
+
+    @contextmanager
+    def _unused(self) -> Iterator[bool]:
+        """Whether no push is going on, which keeps the directory locked; and none begins meanwhile."""
+        try:
+            directory = os.open(self.incoming, os.O_RDONLY)
+        except OSError:
+            yield True
+            return
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unused = True
+        except BlockingIOError:
+            unused = False
+        try:
+            yield unused
+        finally:
+            os.close(directory)
 
     def kept(self) -> dict[str, Path]:
         """The files of the layers that were kept, by diff id, the latest first."""
@@ -195,10 +228,12 @@ class HostLayers:
                 if number >= order["keep_from"] and "base" not in layer and path.is_file():
                     make_directory(self.kept_dir, DIRECTORY_MODE)
                     path.replace(self.kept_dir / f"{_hex(layer['diff_id'])}.{layer['codec']}")
+            used = {order["config"], *(layer.get("blob", "") for layer in order["layers"])}
+            for path, status in self._arrivals():
+                if path.name in used or status.st_mtime < time.time() - STAGED_FOR:
+                    path.unlink()
         except OSError as error:
-            raise QsmrError(f"{error.filename} cannot be moved: {why(error)}") from None
-        used = {order["config"], *(layer["blob"] for layer in order["layers"] if "blob" in layer)}
-        self.forget({*used, *self.abandoned()})
+            raise QsmrError(f"{error.filename} cannot be moved or removed: {why(error)}") from None
         self.prune(diff_ids)
 
     def prune(self, current: Sequence[str] = ()) -> None:
@@ -275,6 +310,11 @@ def _write_member(stream: IO[bytes], name: str, size: int, content: Iterator[byt
 
 def _layer_name(diff_id: str) -> str:
     return f"{_hex(diff_id)}.tar"
+
+
+def _size(status: os.stat_result) -> int:
+    """Bytes that have arrived: what is not whole yet is a sparse file, whose length tells nothing."""
+    return min(status.st_size, 512 * status.st_blocks)
 
 
 def _files(directory: Path) -> list[Path]:

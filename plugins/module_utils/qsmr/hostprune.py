@@ -24,8 +24,8 @@ class Plan:
     """What goes and what stays, by snapshot id, newest first.
 
     ``images`` are the names of images to remove, ``used`` those that old releases leave because a container uses them,
-    ``abandoned`` files of pushes that were cut off and overtaken; ``freed`` the bytes of files, and of layers that no
-    other image has, as far as the snapshots tell their size.
+    ``abandoned`` what no push will take up again of one that was cut off, ``freed`` the bytes of files, and of layers
+    that no other image has, as far as the snapshots tell their size.
     """
 
     kept: Sequence[str]
@@ -90,7 +90,8 @@ class Pruning:
             except OSError as error:
                 raise QsmrError(f"Release {name} cannot be removed: {why(error)}") from None
         layers = HostLayers(self.releases)
-        layers.forget(plan.abandoned)
+        if plan.abandoned:
+            layers.forget(plan.abandoned)
         if plan.removed:
             layers.prune()
 

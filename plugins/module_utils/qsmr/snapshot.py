@@ -46,7 +46,7 @@ class Snapshot:
 
     @property
     def created(self) -> datetime:
-        """When it was made, to the second, in UTC; later than all that were made before it."""
+        """When it was made, to the second, in UTC; never before those of its project that were made earlier."""
         return datetime.strptime(self.manifest["created"], CREATED).replace(tzinfo=UTC)
 
     @property

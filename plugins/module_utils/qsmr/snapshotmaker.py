@@ -287,10 +287,11 @@ class _Maker:
     def date_after(self, newest: Snapshot) -> None:
         """Date what is made later than ``newest``, also if the clock was ahead then: fleets run the newest."""
         if self.now < newest.created:
-            self.created = newest.created + timedelta(seconds=1)
+            self.created = (newest.created + timedelta(seconds=1)).astimezone(self.now.tzinfo)
+            self.date = self.created.strftime("%y%m%d")
             self.warnings.append(
                 f"{newest.directory.name} is dated {newest.manifest['created']}, which is still to come: "
-                "check the clock; the new snapshot is dated one second later, so that it is the newest"
+                "check the clock; a snapshot that is made now is dated one second later, to be the newest"
             )
 
     def image_inputs(self, files: dict[str, str], check_mode: bool = False) -> dict[str, str]:

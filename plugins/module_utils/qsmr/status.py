@@ -379,7 +379,7 @@ def attention(picture: Mapping[str, Any]) -> Iterator[str]:
         holders = Counter(job["worker"] or "nobody" for job in picture["orphans"])
         which = ", ".join(f"{name} ({number})" for name, number in holders.most_common(EXAMPLES))
         yield f"{len(picture['orphans'])} jobs are claimed by workers that no host here has: {which}"
-    if picture["remaining"] and hosts and not any(host["healthy"] for host in hosts):
+    if picture["remaining"] and hosts and not any(host["healthy"] or host["state"] == "not asked" for host in hosts):
         yield f"{picture['remaining']} jobs remain and no worker is healthy"
 
     states, counters = picture["states"], picture["counters"]
