@@ -327,7 +327,7 @@ class Cases:
     def rollback(self) -> None:
         new = self.lab.variant(self.good)
         self.lab.ok("workers.yml", qsmr_snapshot=str(new), qsmr_rollout_batches="100%")
-        self.lab.ok("rollback.yml", qsmr_rollout_batches="100%")
+        self.lab.ok("rollback.yml")
         self.all_run(self.good)
         self.lab.finish_jobs()
 

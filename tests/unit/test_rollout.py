@@ -84,6 +84,20 @@ def test_good_rollout_switches_stage_after_stage_and_looks_at_all_in_the_end():
     assert rollout.summary() == "r2 runs on 5 hosts now (5 workers, all healthy)."
 
 
+def test_rollback_is_marked_with_the_last_look_at_all():
+    """A mark changes which release is the one before: after a kill in between it has to be the same for all."""
+    marks = {}
+    for what in ("rollout", "rollback"):
+        rollout = begin()
+        rollout.what = what
+        seen = [rollout.record["mark"]]
+        for _stage in rollout.stages:
+            rollout = go(rollout, {})
+            seen.append(rollout.record["mark"])
+        marks[what] = seen
+    assert marks == {"rollout": ["stable"] * 4, "rollback": ["none", "none", "none", "stable"]}
+
+
 def test_sick_canary_stops_all_and_nothing_has_to_be_taken_back():
     rollout = go(begin(), {"h1": {**SICK, "reverted": True}})
     assert (rollout.open, rollout.stage, rollout.to_take_back) == (False, [], [])

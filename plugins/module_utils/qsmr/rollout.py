@@ -143,11 +143,12 @@ class Rollout:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The rollout as a mapping, with what the tasks have to know: ``stage``, ``hold``, ``rounds``, ``revert``."""
+        """The rollout as a mapping, with what the tasks have to know: ``stage`` to ``revert``."""
         return {
             **asdict(self),
             "stage": self.stage,
             "hold": self.hold,
+            "mark": self.mark,
             "rounds": len(self.stages) + (0 if self.check_mode else 1),
             "revert": self.to_take_back,
         }
@@ -168,6 +169,15 @@ class Rollout:
     def hold(self) -> list[str]:
         """The hosts of earlier rounds, which must still be healthy in this one."""
         return self.hosts(SWITCHED) if self.open and not self.check_mode else []
+
+    @property
+    def mark(self) -> str:
+        """What the hosts in ``hold`` mark their release as: ``stable``, if it has proved itself, or ``none``.
+
+        A rollback's has with the last look at all of them: a mark changes which release the one before is, and to a run
+        after one that was broken off it has to be the same.
+        """
+        return "none" if self.what == "rollback" and self.round < len(self.stages) else "stable"
 
     @property
     def to_take_back(self) -> list[str]:
