@@ -21,7 +21,8 @@ PLAY = """
   vars:
     worker_release: r2
   roles:
-    - rollout
+    - role: rollout
+      rollout_what: rollback
 - name: Next play
   hosts: workers
   gather_facts: false
