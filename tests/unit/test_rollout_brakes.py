@@ -19,7 +19,7 @@ PLAY = """
   hosts: workers
   gather_facts: false
   vars:
-    worker_release: r2
+    worker_release: before
   roles:
     - role: rollout
       rollout_what: rollback

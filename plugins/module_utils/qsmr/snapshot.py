@@ -91,8 +91,7 @@ def read_snapshot(directory: Path) -> Snapshot:
         if (directory / IMAGE_FILE).stat().st_size != manifest["archive"]["size"]:
             wrong.append(IMAGE_FILE)
         (directory / ENV_FILE).stat()
-        snapshot = Snapshot(directory, manifest)
-        snapshot.created  # noqa: B018 raises ValueError where it is no time
+        datetime.strptime(manifest["created"], CREATED)
     except FileNotFoundError as error:
         raise QsmrError(f"{directory} is not a whole snapshot: {Path(error.filename).name} is missing") from None
     except OSError as error:
@@ -101,7 +100,7 @@ def read_snapshot(directory: Path) -> Snapshot:
         raise QsmrError(f"{directory} is not a whole snapshot: {MANIFEST} or {SUMS} is damaged") from None
     if wrong:
         raise QsmrError(f"{directory} is not what was built: {', '.join(wrong)} changed since")
-    return snapshot
+    return Snapshot(directory, manifest)
 
 
 def release_of(directory: Path) -> dict[str, Any]:

@@ -233,8 +233,6 @@ class _Maker:
     def __init__(self, request: Request, docker: Docker, now: datetime) -> None:
         self.request = request
         self.docker = docker
-        self.now = now
-        self.date = now.strftime("%y%m%d")
         self.created = now
         self.warnings: list[str] = []
         self.templates = jinja2.Environment(
@@ -284,11 +282,15 @@ class _Maker:
             outcome.snapshot = self.make(inputs, files, with_image)
         return outcome
 
+    @property
+    def date(self) -> str:
+        """The local day in ids and names."""
+        return self.created.strftime("%y%m%d")
+
     def date_after(self, newest: Snapshot) -> None:
         """Date what is made later than ``newest``, also if the clock was ahead then: fleets run the newest."""
-        if self.now < newest.created:
-            self.created = (newest.created + timedelta(seconds=1)).astimezone(self.now.tzinfo)
-            self.date = self.created.strftime("%y%m%d")
+        if self.created < newest.created:
+            self.created = (newest.created + timedelta(seconds=1)).astimezone(self.created.tzinfo)
             self.warnings.append(
                 f"{newest.directory.name} is dated {newest.manifest['created']}, which is still to come: "
                 "check the clock; a snapshot that is made now is dated one second later, to be the newest"
