@@ -68,7 +68,7 @@ bench-jobs: $(VENV)/dev.done ## Measure adding jobs against the former ways (ARG
 	@$(BIN)/python tests/bench/jobs_bench.py $(ARGS)
 
 bench-push: setup $(VENV)/dev.done ## Measure pushes against copying and rsync, behind links of known speed (as root; ARGS='--only fan-out', --help)
-	$(call packages,rsync iproute2,command -v rsync tc)
+	$(call packages,rsync iproute2,command -v rsync && command -v tc)
 	@$(BIN)/python tests/bench/push_bench.py $(ARGS)
 
 test-rollout: setup $(VENV)/dev.done ## Roll out on five hosts with jobs running, through losses, kills and bad snapshots (ARGS='--only CASE')
@@ -132,7 +132,7 @@ endef
 
 # Debian packs venv and the SSH client apart.
 $(VENV)/bin/pip:
-	$(call packages,python3-venv openssh-client,$(PYTHON) -c "import ensurepip" && command -v ssh ssh-keygen)
+	$(call packages,python3-venv openssh-client,$(PYTHON) -c "import ensurepip" && command -v ssh && command -v ssh-keygen)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer as $(PYTHON); here it is $$($(PYTHON) --version)." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV)

@@ -48,14 +48,19 @@ def save(bench: str, figures: Sequence[Figure], **measured: Any) -> None:
     show({bench: figures})
 
 
+def wide_console() -> Console:
+    """A console that cuts no table short, also where its output goes to a file."""
+    console = Console()
+    console.width = max(console.width, 120)
+    return console
+
+
 def show(benches: dict[str, Iterable[Figure]]) -> None:
     table = Table("", "figure", "measured", "asked for", "")
     for bench, figures in benches.items():
         for figure in figures:
             table.add_row(bench, figure.what, f"{figure.value:,.4g}", figure.asked, figure.verdict)
-    console = Console()
-    console.width = max(console.width, 120)
-    console.print(table)
+    wide_console().print(table)
 
 
 def main() -> None:

@@ -24,12 +24,11 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
-from figures import Figure, save  # noqa: E402
+from figures import Figure, save, wide_console  # noqa: E402
 from qsmr.addjobs import Adding  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.jobdoc import JobMaker  # noqa: E402
 from qsmr.settings import Settings  # noqa: E402
-from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 SIZES = [2_000, 20_000]
@@ -183,7 +182,7 @@ def figures(rows: list[dict]) -> Iterator[Figure]:
 
 def main() -> None:
     sizes = SIZES + (LARGE_SIZES if "--large" in sys.argv[1:] else [])
-    console = Console()
+    console = wide_console()
     rows: list[dict] = []
     for opened, most in ((slow_double, max(SIZES)), (embedded, max(sizes))):
         with opened() as service:

@@ -30,8 +30,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("tests", "images/worker")]
 
 from contract.job_service import JobService, PostgreSql  # noqa: E402
-from figures import Figure, save  # noqa: E402
-from rich.console import Console  # noqa: E402
+from figures import Figure, save, wide_console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from sqlalchemy import create_engine, text  # noqa: E402
 from uworker.client import RENEW_AT, TIMEOUT  # noqa: E402
@@ -338,8 +337,7 @@ def main() -> None:
             finally:
                 service.kill()
     sizes = list(sizing(rows))
-    console = Console()
-    console.width = max(console.width, 120)
+    console = wide_console()
     console.print(table_of(rows))
     console.print(table_of_sizes(sizes))
     figures = [

@@ -33,12 +33,11 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests", "tests/bench")]
 
 import numpy as np  # noqa: E402
-from figures import Figure, save  # noqa: E402
+from figures import Figure, save, wide_console  # noqa: E402
 from push_lab import Host, Lab, run  # noqa: E402
 from push_snapshots import write_snapshot  # noqa: E402
 from qsmr.pushplan import plan  # noqa: E402
 from qsmr.transport import Job, Outcome, Report, Start, agent_command, distribute  # noqa: E402
-from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 DIRECTORY = REPOSITORY / "build/bench/push"
@@ -273,7 +272,7 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
         table.add_column(column, justify="right")
     for row, values in rows.items():
         table.add_row(row, *(f"{values[column]:,.2f}" if column in values else "" for column in columns))
-    Console(width=100).print(table)
+    wide_console().print(table)
 
 
 def image_figures(found: dict[str, dict[str, float]]) -> list[Figure]:

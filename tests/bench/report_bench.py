@@ -25,10 +25,9 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / "plugins/module_utils")]
 
 import numpy as np  # noqa: E402
-from figures import Figure, save  # noqa: E402
+from figures import Figure, save, wide_console  # noqa: E402
 from qsmr.level2set import ProductFile, Scan  # noqa: E402
 from qsmr.report import scan_time, write_report  # noqa: E402
-from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 PRODUCT = "O3 / 501 GHz / 20 to 50 km"
@@ -148,7 +147,7 @@ def main() -> None:
     table = Table(*found[0])
     for row in found:
         table.add_row(*(f"{value:,}" for value in row.values()))
-    Console().print(table)
+    wide_console().print(table)
     figures = [
         Figure(f"{row['jobs']:,} jobs: {words}", row[key])
         for row in found

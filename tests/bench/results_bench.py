@@ -23,13 +23,12 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 import requests  # noqa: E402
-from figures import Figure, save  # noqa: E402
+from figures import Figure, save, wide_console  # noqa: E402
 from level2_service_double import services  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.odinapi import OdinApi  # noqa: E402
 from qsmr.resultindex import opened  # noqa: E402
 from qsmr.results import CONNECTIONS, bring_up_to_date  # noqa: E402
-from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 SIZES = [2_000, 20_000]
@@ -108,7 +107,7 @@ def figures(rows: list[dict]) -> Iterator[Figure]:
 
 
 def main() -> None:
-    console = Console()
+    console = wide_console()
     rows: list[dict] = []
     for count in [*SIZES, LARGE_SIZE] if "--large" in sys.argv[1:] else SIZES:
         for delay in (0.0, FAR) if count in SIZES else (0.0,):

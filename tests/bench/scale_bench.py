@@ -22,8 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("plugins/module_utils", "tests")]
 
 from bench_fleet import BENCH, HEALTH_INTERVAL, Bench, fleet  # noqa: E402
-from figures import Figure, save  # noqa: E402
-from rich.console import Console  # noqa: E402
+from figures import Figure, save, wide_console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from worker_snapshots import make_snapshot  # noqa: E402
 
@@ -122,7 +121,7 @@ def main() -> None:
     for what in dict.fromkeys(row["what"] for row in rows):
         cells = [f"{row['seconds']} s, {row['memory_mb']} MB" for row in rows if row["what"] == what]
         table.add_row(what, *cells)
-    Console(width=110).print(table)
+    wide_console().print(table)
     figures = [Figure(f"{row['what']}, {row['hosts']} hosts: seconds", row["seconds"]) for row in rows]
     save("scale", figures, forks=given.forks, rows=rows)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import ansible_collections
+import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
@@ -35,6 +37,28 @@ def test_collections_begin_with_the_versions_that_are_pinned():
         assert pinned in SpecifierSet(collection["version"])
         if sys.version_info < (3, 12):
             assert collection["version"] == f">={pinned}"
+
+
+@pytest.mark.parametrize(
+    "check",
+    re.findall(r"\(call packages,[^,]+,(.*command -v.*)\)", (REPOSITORY / "Makefile").read_text()),
+)
+def test_make_notices_each_program_that_is_missing(tmp_path, check):
+    """bash is content with the first one that it finds, if one ``command -v`` is to look for several."""
+    commands = [words.split() for words in re.findall(r"command -v ([\w -]+)", check)]
+    programs = {word for words in commands for word in words}
+    check = check.replace('$(PYTHON) -c "import ensurepip"', "true")
+
+    def is_content(*there: str) -> bool:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for program in there:
+            (tmp_path / program).touch(mode=0o755)
+        shell = ["/bin/bash", "-c", f"PATH={shlex.quote(str(tmp_path))}; {check}"]
+        return subprocess.run(shell, check=False, capture_output=True).returncode == 0
+
+    assert len(programs) > 1 and is_content(*programs)
+    assert not any(is_content(*programs - {program}) for program in programs)
 
 
 def test_hooks_are_make_lint():
