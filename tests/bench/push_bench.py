@@ -257,7 +257,11 @@ class FanOut:
         return found
 
 
-def medians(repeats: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def medians(what: str, repeat: Callable[[], dict[str, dict[str, float]]], count: int) -> dict[str, dict[str, float]]:
+    repeats = []
+    for number in range(1, count + 1):
+        print(f"{what}, round {number} of {count}", flush=True)
+        repeats.append(repeat())
     return {
         row: {column: statistics.median(found[row][column] for found in repeats) for column in values}
         for row, values in repeats[0].items()
@@ -313,7 +317,7 @@ def main() -> None:
     if given.only != "fan-out":
         with Lab(DIRECTORY) as lab:
             images = Images(lab, int(given.size * 1e6))
-            found = medians([images.repeat() for _ in range(given.repeats)])
+            found = medians("An image to one host", images.repeat, given.repeats)
         show(f"An image of {given.size:.0f} MB to one host, {LINK} Mbit/s", found)
         print("Packed once for all hosts, in none of the times: {:.1f} s, then {:.1f} s".format(*images.packing))
         results["images"] = {"MB": given.size, "packing seconds": images.packing, **found}
@@ -321,7 +325,7 @@ def main() -> None:
     if given.only != "images":
         with Lab(DIRECTORY) as lab:
             fan_out = FanOut(lab, int(given.payload * 1e6))
-            found = medians([fan_out.repeat() for _ in range(given.repeats)])
+            found = medians("The same bytes to several hosts", fan_out.repeat, given.repeats)
         show(
             f"{given.payload:.0f} MB to several hosts, {FAN_OUT_LINK} Mbit/s each, and as much for all from here", found
         )
