@@ -93,7 +93,7 @@ bench-report: $(VENV)/dev.done ## Measure the report's build time and size (ARGS
 bench-scale: setup $(VENV)/dev.done ## Measure each playbook on 8, 24 and 40 hosts (ARGS='--hosts 4,8')
 	@$(BIN)/python tests/bench/scale_bench.py $(ARGS)
 
-bench: ## Run all benches, about two hours, and show their figures in one table
+bench: ## Run all benches, one to two hours, and show their figures in one table
 	@for part in jobs push rollout results load scale; do $(MAKE) --no-print-directory bench-$$part; done
 	@$(BIN)/python tests/bench/figures.py
 
