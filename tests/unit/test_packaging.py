@@ -45,8 +45,7 @@ def test_collections_begin_with_the_versions_that_are_pinned():
 )
 def test_make_notices_each_program_that_is_missing(tmp_path, check):
     """bash is content with the first one that it finds, if one ``command -v`` is to look for several."""
-    commands = [words.split() for words in re.findall(r"command -v ([\w -]+)", check)]
-    programs = {word for words in commands for word in words}
+    programs = set(" ".join(re.findall(r"command -v ([\w -]+)", check)).split())
     check = check.replace('$(PYTHON) -c "import ensurepip"', "true")
 
     def is_content(*there: str) -> bool:
