@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -21,9 +22,11 @@ from qsmr.dashboardserver import make_server
 from qsmr.errors import QsmrError
 from qsmr.jobapi import JobApi
 from qsmr.odinapi import OdinApi
+from qsmr.status import Level2
 from uworker.client import JobService, ServiceError
 
-PAGE = Path(__file__).parents[2] / "images/jobservice/jobservice/dashboard"
+REPOSITORY = Path(__file__).parents[2]
+PAGE = REPOSITORY / "images/jobservice/jobservice/dashboard"
 
 
 class Server:
@@ -154,12 +157,24 @@ def test_netrc_is_nobodys_business(plain):
     plain.seen.clear()
     JobApi(plain.root).project("demo")
     OdinApi(plain.root).last_weather_day()
+    Level2(plain.root, "v4", "demo", "1").read()
     page = make_server(plain.root, PAGE, 0)
     threading.Thread(target=page.serve_forever, args=(0.05,), daemon=True).start()
     requests.get(f"http://127.0.0.1:{page.server_address[1]}/rest_api/v4/projects", auth=lambda r: r, timeout=5)
     page.shutdown()
     page.server_close()
-    assert [credentials for _path, credentials in plain.seen] == ["", "", ""]
+    assert [credentials for _path, credentials in plain.seen] == [""] * 5
+
+
+def test_nothing_asks_by_itself():
+    """Requests and Ansible's uri take passwords from ~/.netrc unless they are told not to."""
+    python = [path for folder in ("plugins", "library", "bin") for path in (REPOSITORY / folder).rglob("*.py")]
+    alone = re.compile(r"(?<![.\w])requests\.(?:[Ss]ession|request|get|post|put|delete|head|options|patch)\(")
+    assert [path.name for path in python if alone.search(path.read_text())] == ["websession.py"]
+    tasks = [task for path in REPOSITORY.glob("roles/*/tasks/*.yml") for task in yaml.safe_load(path.read_text()) or []]
+    asking = [task["ansible.builtin.uri"] for task in tasks if "ansible.builtin.uri" in task]
+    assert asking
+    assert all(options.get("use_netrc") is False for options in asking)
 
 
 @pytest.mark.parametrize("who", ["control node", "worker"])
@@ -191,6 +206,10 @@ def test_proxies_of_the_environment_are_used(plain, monkeypatch):
     plain.answers["demo"] = "{}"
     assert JobApi("http://jobs.example/rest_api").project("demo") == {}
     assert plain.seen == [("http://jobs.example/rest_api/v4/demo", "")]
+    plain.seen.clear()
+    plain.answers["?limit=1"] = '{"Info": {"Count": 3}}'
+    assert Level2("http://odin.example/rest_api", "v4", "demo", "1").read()["scans"] == 3
+    assert plain.seen[0] == ("http://odin.example/rest_api/v4/level2/demo/1/scans/?limit=1", "")
 
 
 @pytest.fixture(scope="module")

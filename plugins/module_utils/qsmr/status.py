@@ -12,6 +12,7 @@ from typing import Any
 from . import failures
 from .jobapi import JobApi, JobApiError, first_line
 from .libraries import libraries
+from .websession import web_session
 
 with libraries():
     import requests
@@ -196,14 +197,15 @@ class Level2:
         none yet for this project. ``timeout`` is in seconds.
         """
         found: dict[str, Any] = {"reachable": True, "scans": None, "failed": None, "error": None}
-        for listed in ("scans", "failed"):
-            try:
-                answer = requests.get(f"{self.url}/{listed}/", params={"limit": 1}, timeout=timeout)
-            except requests.RequestException as error:
-                return {**found, "reachable": False, "error": type(error).__name__}
-            if answer.status_code >= 500:
-                return {**found, "reachable": False, "error": f"status {answer.status_code}"}
-            found[listed] = _count(answer) if self.freq_mode else None
+        with web_session(self.root) as session:
+            for listed in ("scans", "failed"):
+                try:
+                    answer = session.get(f"{self.url}/{listed}/", params={"limit": 1}, timeout=timeout)
+                except requests.RequestException as error:
+                    return {**found, "reachable": False, "error": type(error).__name__}
+                if answer.status_code >= 500:
+                    return {**found, "reachable": False, "error": f"status {answer.status_code}"}
+                found[listed] = _count(answer) if self.freq_mode else None
         return found
 
 
