@@ -173,7 +173,6 @@ def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     result["diff"] = {"before": found.view(), "after": desired.view() if result["changed"] else found.view()}
     workers = found.containers
     if not module.check_mode:
-        known = {worker.worker for worker in found.containers}
         fallback = host.fallback(desired, found, parameters["hold"]) if parameters["revert"] else None
         try:
             how = {name: parameters[name] for name in ("healthy_deadline", "min_healthy_time", "hold", "mark")}
@@ -183,11 +182,10 @@ def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
             result["log"] = getattr(error, "log", [])
             if not parameters["revert"]:
                 raise
-            known |= {worker.worker for worker in host.containers()}
             outcome, result["reverted"] = host.take_back(found, fallback, parameters["healthy_deadline"])
             raise QsmrError(f"{error}\n{outcome}") from None
         finally:
-            result["gone"] = sorted(known - {worker.worker for worker in host.containers()})
+            result["gone"] = host.gone()
     result["workers"] = {worker.name: worker.condition for worker in workers}
     result["worker_names"] = [worker.worker for worker in workers]
 

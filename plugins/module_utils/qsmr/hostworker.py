@@ -158,9 +158,20 @@ class WorkerHost:
         self.stop_timeout = drain_timeout + GIVING_BACK
         self.clock = clock
         self.sleep = sleep
+        self._seen: set[str] = set()
 
     def containers(self) -> list[Container]:
-        return self.docker.containers(self.compose_project)
+        found = self.docker.containers(self.compose_project)
+        self._seen |= {container.worker for container in found}
+        return found
+
+    def gone(self) -> list[str]:
+        """The names of workers that were seen here and are no more; none while the engine does not tell."""
+        try:
+            left = {container.worker for container in self.containers()}
+        except QsmrError:
+            return []
+        return sorted(self._seen - left)
 
     def find(self, desired: Desired) -> Found:
         image = self.docker.image(desired.image.name)
@@ -262,13 +273,20 @@ class WorkerHost:
             self.stop_timeout + COMPOSE_TIMEOUT,
         )  # fmt: skip
         if result.code:
+            raise QsmrError(
+                f"Compose did not start release {desired.snapshot_id}: {redact(result.words, desired.env)} "
+                f"({self._what_runs(desired)})"
+            )
+
+    def _what_runs(self, desired: Desired) -> str:
+        """What runs after Compose has failed, in words; ``current`` follows if that is what is desired."""
+        try:
             running = {container.release for container in self.containers()}
             if self.releases.current and running == {desired.snapshot_id}:
                 self.releases.switch(desired.snapshot_id)
-            raise QsmrError(
-                f"Compose did not start release {desired.snapshot_id}: {redact(result.words, desired.env)} "
-                f"(the host's workers run {', '.join(sorted(running)) or 'nothing'})"
-            )
+        except QsmrError as error:
+            return f"what runs now is not known: {error}"
+        return f"the host's workers run {', '.join(sorted(running)) or 'nothing'}"
 
     def wait_healthy(self, desired: Desired, deadline: float, settle: float = 0.0) -> list[Container]:
         """Wait until every worker is healthy, which is more than running, and stays so for ``settle`` seconds.

@@ -160,7 +160,10 @@ class Releases:
 
     def forget_current(self) -> None:
         """Nothing runs any more."""
-        self.link.unlink(missing_ok=True)
+        try:
+            self.link.unlink(missing_ok=True)
+        except OSError as error:
+            raise QsmrError(f"{self.link} cannot be removed: {why(error)}") from None
 
     def _point(self, name: str, snapshot_id: str) -> None:
         new = self.root / f".{name}.new"
