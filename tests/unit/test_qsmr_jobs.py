@@ -63,6 +63,31 @@ def test_check_then_add_then_nothing(service, run):
     assert not run(check=True)["changed"]
 
 
+def test_check_of_a_new_project_tells_what_would_be_made_without_a_warning(run):
+    would = run(check=True)
+    assert would["summary"] == "3 jobs to be added, 0 were there, the project is to be made"
+    assert "warnings" not in would
+
+
+def test_check_names_conflicts_alone_and_says_what_the_run_would_do_about_them(run):
+    run(config={"ODIN_SECRET": "another secret !", "ODIN_API_ROOT": "http://elsewhere"}, rows="8\n")
+    kept = run(check=True, on_conflict="keep")
+    assert kept["summary"] == "2 jobs to be added, 0 were there, 1 conflict (kept)"
+    [warning] = kept["warnings"]
+    assert "row 1, scan 1:8: conflict: its source_url is http://elsewhere/" in str(warning)
+    refused = run(check=True)
+    assert (refused["failed"], refused["resume_row"]) == (True, 1)
+    assert "scan 1:7" not in refused["msg"]
+
+
+def test_check_admits_what_only_sending_tells(run):
+    run(config={"ODIN_SECRET": "another secret !"}, rows="8\n")
+    assert run(check=True)["summary"] == (
+        "2 jobs to be added, 1 were there (1 of them show no difference, but hide their target)"
+    )
+    assert run()["conflict"] == 1
+
+
 def test_failure_names_scans_and_says_where_to_go_on(service, run):
     service.refused = {"1:8": "no such scan"}
     failed = run()

@@ -52,6 +52,8 @@ class Result:
     keep_conflicts: bool = False
     """Whether a job that the service has with another document may stay as it is."""
     check: bool = False
+    unsure: int = 0
+    """Jobs that were there, and that only the service can tell from ours, when it is sent them."""
     faults: list[Fault] = field(default_factory=list)
     """The first jobs of the list that are not there."""
 
@@ -103,11 +105,14 @@ class Result:
     def summary(self) -> str:
         """The run in a line."""
         counts = self.counts
-        parts = [f"{counts.added} jobs {'to be ' if self.check else ''}added", f"{counts.were_there} were there"]
+        unsure = f" ({self.unsure} of them show no difference, but hide their target)" if self.unsure else ""
+        added = "jobs to be added" if self.check else "jobs added"
+        parts = [f"{counts.added} {added}", f"{counts.were_there} were there{unsure}"]
         kept = " (kept)" if self.keep_conflicts else ""
         parts += [f"{counts.conflict} conflict{kept}"] if counts.conflict else []
         parts += [f"{counts.refused} refused"] if counts.refused else []
         parts += [f"{counts.remain} remain"] if counts.remain else []
+        parts += ["the project is to be made"] if self.check and self.new_project else []
         return ", ".join(parts)
 
     def complaint(self) -> str:
@@ -208,14 +213,16 @@ class Adding:
         gone = 0
         if before is None:
             gone = ledger.reconcile([])
-        elif before.jobs != ledger.added() or (before.jobs and not ledger.agrees_with(before.mark)):
+        elif check or before.jobs != ledger.added() or (before.jobs and not ledger.agrees_with(before.mark)):
             gone = self._compare(ledger, patience)
         planned, new = ledger.plan()
         if check:
             counts = ledger.counts()
             there = counts.wanted - counts.conflict - new
             counts = Counts(counts.wanted, new, there, counts.conflict)
-            return Result(counts, before is None, repeated, gone, check=True, faults=ledger.faults(MOST_SHOWN))
+            # What is not there would be sent: only what is there with another document is at fault.
+            faults = ledger.faults(MOST_SHOWN, "conflict")
+            return Result(counts, before is None, repeated, gone, check=True, unsure=planned - new, faults=faults)
         if not planned and before:
             ledger.agree(before.mark)
             return Result(ledger.counts(), repeated=repeated, gone=gone, faults=ledger.faults(MOST_SHOWN))

@@ -326,13 +326,13 @@ class Ledger:
         )
         return dict(rows.fetchall())
 
-    def faults(self, most: int) -> list[Fault]:
-        """The wanted jobs that are not added, in the order of the list, at most so many."""
+    def faults(self, most: int, state: str = "") -> list[Fault]:
+        """The wanted jobs that are not added, or only those in one state, in the order of the list, at most so many."""
         rows = self._sql.execute(
             """SELECT row, freq_mode, scan_id, coalesce(state, ''), coalesce(answer, '')
                FROM wanted LEFT JOIN job USING (freq_mode, scan_id)
-               WHERE state IS NOT 'added' OR recipe != ? ORDER BY row LIMIT ?""",
-            [self._recipe, most],
+               WHERE (state IS NOT 'added' OR recipe != ?1) AND (?2 = '' OR state = ?2) ORDER BY row LIMIT ?3""",
+            [self._recipe, state, most],
         )
         return [Fault(row, Scan(mode, scan), state, answer) for row, mode, scan, state, answer in rows]
 
