@@ -56,12 +56,15 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.level2set import unreadable_files
 from ansible.module_utils.qsmr.report import write_report
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
     settings = settings_of(module)
+    for path in unreadable_files(Path(parameters["directory"])):
+        module.warn(f"{path} cannot be read and is left out: if it is level 2, results.yml makes it anew")
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:
         if not api.exists(parameters["project"]):
             return {"changed": False, "path": ""}

@@ -120,6 +120,8 @@ def run(module: AnsibleModule) -> dict:
             Path(parameters["snapshot_dir"]),
             check_mode=module.check_mode,
         )
+        for path in outcome.aside:
+            module.warn(f"{path}: it had the name of a file of results.yml, which did not make it, or it is damaged")
         return {
             "changed": outcome.changed,
             "directory": str(directory),

@@ -81,3 +81,14 @@ def test_what_is_missing_is_told_and_all_the_rest_is_there(play, odin, tmp_path)
     assert "<dt>With level 2</dt><dd>3</dd>" in report.read_text()
     for options in ((), ("--check", "--diff")):
         assert "changed=0 " in play(*options).stdout
+
+
+def test_notes_of_the_user_neither_end_the_run_nor_go(play, odin, tmp_path):
+    deliver(odin, SCANS[2])
+    notes = tmp_path / "state/demo/results/level2_notes.nc"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("what I saw")
+    run = play()
+    assert run.returncode == 0, run.stdout
+    assert f"{notes} cannot be read and is left out" in " ".join((run.stdout + run.stderr).split())
+    assert notes.read_text() == "what I saw"

@@ -77,7 +77,11 @@ def test_files_are_written_beside_the_page(tmp_path, html, figures):
     for name in ("one", "two"):
         assert ElementTree.fromstring((folder / f"{name}.svg").read_text()).tag.endswith("svg")  # noqa: S314
         assert f'href="report_figures/{name}.svg"' in html
+    own = folder / "for_my_talk.svg"
+    own.write_text("<svg/>")
     page.write(path, html, figures[:1])
+    assert own.exists(), "a file of the user's"
+    own.unlink()
     assert [found.name for found in folder.iterdir()] == ["one.svg"]
 
 

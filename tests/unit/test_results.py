@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,6 +246,49 @@ def test_lost_or_damaged_data_set_is_made_anew_from_the_documents(project, damag
     assert (outcome.new, outcome.changed, project.shelf.asked) == (0, True, [])
     with open_results(project.directory) as level2:
         assert level2.scan_id.values.tolist() == [7]
+
+
+def made_by_user(path: Path) -> None:
+    """A data set of her own, as xarray writes it."""
+    xarray.Dataset({"mean": ("level", [1.0, 2.0])}, attrs={"product": "mine"}).to_netcdf(path)
+
+
+THEIRS = {
+    "a data set": made_by_user,
+    "a text": lambda path: path.write_text("my notes"),
+    "a copy of ours": lambda path: shutil.copyfile(next(path.parent.glob("level2_O3*.nc")), path),
+}
+
+
+@pytest.mark.parametrize("what", THEIRS)
+def test_files_of_the_user_stay_and_are_not_taken_for_results(project, what):
+    project.finish(made_up(7), made_up(8, products=("ClO / 501 GHz",)))
+    project.update()
+    hers = project.directory / "level2_O4_mine.nc"
+    THEIRS[what](hers)
+    content = hers.read_bytes()
+    assert not project.update().changed
+    assert hers.read_bytes() == content
+    assert set(product_files(project.directory)) == {PRODUCT, "ClO / 501 GHz"}
+    assert hers not in product_files(project.directory).values()
+    project.finish(made_up(8), time="2026-11-25T06:30:00")
+    assert project.update().changed
+    assert set(product_files(project.directory)) == {PRODUCT}, "ours of a product that is gone goes"
+    assert hers.read_bytes() == content
+
+
+def test_file_of_the_user_under_our_name_is_put_aside_and_named(project):
+    path = project.directory / "level2_O3_501_GHz_20_to_50_km.nc"
+    project.directory.mkdir()
+    path.write_text("my notes")
+    (project.directory / f"{path.name}.aside").write_text("older notes")
+    project.finish(made_up(7))
+    aside = project.directory / f"{path.name}.aside2"
+    assert project.update().aside == [str(aside)]
+    assert (aside.read_text(), aside.with_suffix(".aside").read_text()) == ("my notes", "older notes")
+    with open_results(project.directory) as level2:
+        assert level2.scan_id.values.tolist() == [7]
+    assert project.update().aside == []
 
 
 def test_jobs_that_are_worked_on_again_or_gone_leave_the_data_set(project):

@@ -118,10 +118,28 @@ def slug(product: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "_", product).strip("_") or "product"
 
 
-def product_files(results: Path) -> dict[str, Path]:
-    """The NetCDF files in a results directory by the name of their product."""
-    found = {}
+def unreadable_files(results: Path) -> Iterator[Path]:
+    """What has the name of one of our NetCDF files and cannot be read."""
     for path in sorted(results.glob("level2_*.nc")):
+        try:
+            with _opened(path):
+                pass
+        except QsmrError:
+            yield path
+
+
+def files_of_ours(results: Path) -> Iterator[Path]:
+    """The NetCDF files of results.yml in a directory: each says its own name, which no copy and no other file does."""
+    for path in sorted(results.glob("level2_*.nc")):
+        with contextlib.suppress(QsmrError), _opened(path) as file:
+            if getattr(file, "file", None) == path.name:
+                yield path
+
+
+def product_files(results: Path) -> dict[str, Path]:
+    """The NetCDF files of results.yml in a directory by the name of their product."""
+    found = {}
+    for path in files_of_ours(results):
         with _opened(path) as file:
             found[str(file.product)] = path
     return found
@@ -159,13 +177,15 @@ class ProductFile:
     """A product's file that shall hold ``scans``, which come in the order of scan id and frequency mode.
 
     ``todo`` are those to be added before it is closed: what it has of a job that finished at the same time stays.
+    Where ``is_in_the_way``, results.yml did not make what is there, or it is damaged.
     """
 
     def __init__(self, path: Path, product: str, scans: Iterable[Scan], attributes: Mapping[str, str]) -> None:
-        self._path, self._product, self._attributes = path, product, dict(attributes)
+        self.path, self._product, self._attributes = path, product, {**attributes, "file": path.name}
         # Arrays, not objects: a hundred thousand scans are 3 MB.
         wanted = np.fromiter(((scan.key[1], scan.key[0], scan.finished) for scan in scans), _ROW)
         held, there = _read_rows(path, product)
+        self.is_in_the_way = there is None and path.exists() and path not in files_of_ours(path.parent)
         rows = _find(wanted[_KEY], held[_KEY])
         if there is None or np.count_nonzero(rows >= 0) < len(held):
             there, held, rows = None, held[:0], np.full(len(wanted), -1)
@@ -189,9 +209,9 @@ class ProductFile:
     @contextlib.contextmanager
     def open(self) -> Iterator[ProductFile]:
         """Write the file in the block, with ``add``; it then replaces the last one."""
-        with replacing(self._path) as new:
+        with replacing(self.path) as new:
             if not self._fresh:
-                shutil.copyfile(self._path, new)
+                shutil.copyfile(self.path, new)
             with contextlib.closing(netCDF4.Dataset(new, "w" if self._fresh else "a")) as self._file:
                 if self._fresh:
                     _lay_out(self._file, self._product)

@@ -167,12 +167,13 @@ def write(path: Path, html: str, figures: Iterable[Figure] = ()) -> None:
     try:
         folder = path.parent / folder_of(path.name)
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {figure.file for figure in figures}
+        former = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         for figure in figures:
             write_atomically(folder / figure.file, figure.svg)
-        for old in folder.glob("*.svg"):
-            if old.name not in kept:
-                old.unlink()
+        # The former page's, if they are no more; whatever else is there is not ours.
+        linked = re.findall(rf'href="{re.escape(folder.name)}/([\w.-]+\.svg)"', former)
+        for name in set(linked) - {figure.file for figure in figures}:
+            (folder / name).unlink(missing_ok=True)
         write_atomically(path, html)
     except OSError as error:
         raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None

@@ -58,6 +58,8 @@ class Outcome:
     """Some of the finished jobs without level 2, as ``<frequency mode>:<scan id>``."""
     wrong: list[str] = field(default_factory=list)
     """Why documents were not kept, one line for each of some."""
+    aside: list[str] = field(default_factory=list)
+    """Where files were put that had the name of one of ours."""
     outcomes: dict[str, int] = field(default_factory=dict)
     """How many scans had which outcome, as in the summary."""
     snapshots: dict[str, int] = field(default_factory=dict)
@@ -93,7 +95,7 @@ def bring_up_to_date(
     else:
         fetch(odin, odin_project, index, directory, outcome)
         made = [keep_manifests(index.snapshots(), snapshot_dir, directory)]
-        made += [write_products(index, directory, project, odin_project), write_summary(index, directory)]
+        made += [write_products(index, directory, project, odin_project, outcome), write_summary(index, directory)]
         outcome.changed = bool(outcome.new) or any(made)
     outcome.outcomes = index.outcomes()
     outcome.snapshots = index.snapshots()
@@ -228,7 +230,7 @@ def _example(examples: list[str], line: str) -> None:
         examples.append(line)
 
 
-def write_products(index: ResultIndex, directory: Path, project: str, odin_project: str) -> bool:
+def write_products(index: ResultIndex, directory: Path, project: str, odin_project: str, outcome: Outcome) -> bool:
     """Bring the NetCDF files up to date with the documents; says whether there was anything to do.
 
     Each document is read once, whatever the number of its products.
@@ -244,10 +246,11 @@ def write_products(index: ResultIndex, directory: Path, project: str, odin_proje
             path = directory / f"level2_{level2set.slug(product)}_{number}.nc"
         paths.add(path)
         files[product] = ProductFile(path, product, index.scans_of(product), texts)
-    gone = [path for path in directory.glob("level2_*.nc") if path not in paths]
+    gone = [path for path in level2set.files_of_ours(directory) if path not in paths]
     for path in gone:
         path.unlink()
     files = {product: file for product, file in files.items() if file.changed}
+    outcome.aside += [str(_put_aside(file.path)) for file in files.values() if file.is_in_the_way]
     with contextlib.ExitStack() as stack:
         for file in files.values():
             stack.enter_context(file.open())
@@ -259,6 +262,13 @@ def write_products(index: ResultIndex, directory: Path, project: str, odin_proje
                 values = values_of(document, product)
                 files[product].add({**values, "worker": row["worker"], "processing_time": row["processing_time"]})
     return bool(files or gone)
+
+
+def _put_aside(path: Path) -> Path:
+    """Give a file that may be the user's another name."""
+    names = (path.with_name(f"{path.name}.aside{number}") for number in ("", *range(2, 1000)))
+    aside = next(name for name in names if not name.exists())
+    return path.replace(aside)
 
 
 def _by_scan(todo: tuple[Key, str]) -> tuple[int, int]:
