@@ -86,7 +86,7 @@ def main() -> int:
 
     checks = [lambda: check_project_name(arguments.project), lambda: load_settings(arguments.config)]
     if arguments.jobs_file:
-        checks.append(lambda: deque(read_scans(arguments.jobs_file, 1), maxlen=0))
+        checks.append(lambda: deque(read_scans(arguments.jobs_file, [arguments.freq_mode]), maxlen=0))
     faults = []
     for check in checks:
         try:

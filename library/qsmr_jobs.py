@@ -21,14 +21,14 @@ options:
   freq_mode:
     description:
       - Frequency mode of the scans, or several with commas between.
-      - With several, each line of a file or list names its own, as C(<frequency mode>:<scan id>).
+      - A line of a file or list may name one of them, as C(<frequency mode>:<scan id>); with several, each line must.
     type: str
     required: true
   scans_from:
     description:
       - V(file) is O(jobs_file), V(list) is O(scans).
       - V(period) is all that level 1 has from O(first_day) to O(last_day), V(verification) the verification data set.
-      - V(production) is all that level 1 has, in those days if they are given, as far as there are weather data.
+      - V(production) is all that level 1 has, in those days if they are given, and never after the weather data end.
       - Other sources than a file are written to C(scans.txt) in the project's state first, so that a run can be
         repeated to the letter.
     type: str
@@ -239,8 +239,7 @@ def run(module: AnsibleModule) -> dict:
             parameters["on_conflict"] == "keep",
             LOCK_PATIENCE,
         )
-        only_mode = freq_modes[0] if len(freq_modes) == 1 else None
-        result = adding.run(read_scans(path, only_mode, parameters["skip"]), check=module.check_mode)
+        result = adding.run(read_scans(path, freq_modes, parameters["skip"]), check=module.check_mode)
     outcome = {**result.facts, "scan_list": str(path)}
     for fault in result.faults if not result.failed else []:
         module.warn(f"{fault} is kept as it is")

@@ -17,7 +17,7 @@ odin = odin_service.odin
 
 def scans(source, root, path):
     source.write(path, OdinApi(root))
-    return [(mode, scan) for mode, scan, _ in read_scans(path, None)]
+    return [(mode, scan) for mode, scan, _ in read_scans(path, source.freq_modes)]
 
 
 def listed(odin, mode, first, end):
@@ -44,6 +44,29 @@ def test_production_goes_as_far_as_there_are_weather_data(odin, tmp_path):
     first = end.replace(day=1) if end.day > 3 else date(end.year, end.month - 1, 20)
     source = ScanSource("production", [1], first_day=str(first))
     assert scans(source, odin.root, tmp_path / "scans.txt") == listed(odin, 1, first, end)
+
+
+@pytest.fixture
+def weather_until(monkeypatch):
+    """The day of the newest weather data, with level 1 going on after it: the stand-in's end on the same day."""
+    day = date(2015, 1, 12)
+    monkeypatch.setattr(OdinApi, "last_weather_day", lambda self: day)
+    return day
+
+
+@pytest.mark.parametrize(("last_day", "end"), [("2015-01-10", 11), ("2015-01-11", 12), ("2015-01-30", 12)])
+def test_production_ends_with_the_last_day_or_the_weather_data_whichever_is_earlier(
+    odin, tmp_path, weather_until, last_day, end
+):
+    source = ScanSource("production", [1], first_day="2015-01-09", last_day=last_day)
+    assert scans(source, odin.root, tmp_path / "scans.txt") == listed(odin, 1, "2015-01-09", f"2015-01-{end}")
+
+
+def test_production_without_a_day_that_has_weather_data_is_refused(odin, tmp_path, weather_until):
+    source = ScanSource("production", [1], first_day="2015-01-12", last_day="2015-01-15")
+    with pytest.raises(QsmrError, match="first_day 2015-01-12 is after 2015-01-11, the last day with weather data"):
+        source.write(tmp_path / "scans.txt", OdinApi(odin.root))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_list_may_mix_modes(tmp_path):

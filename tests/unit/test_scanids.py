@@ -18,7 +18,7 @@ def scan_file(tmp_path):
 
 
 def ids_of(path, skip=0):
-    return [scan for _, scan, _ in read_scans(path, 1, skip)]
+    return [scan for _, scan, _ in read_scans(path, [1], skip)]
 
 
 def fault_of(path, skip=0):
@@ -94,13 +94,26 @@ def test_a_missing_file_is_a_fault(tmp_path):
 
 
 def test_a_line_may_name_its_frequency_mode(scan_file):
-    path = scan_file(b"13:7\n8\n\n1:7\n")
-    assert list(read_scans(path, 2)) == [(13, 7, 0), (2, 8, 1), (1, 7, 2)]
-    with pytest.raises(QsmrError, match="line 2: '8' names no frequency mode, and there are several"):
-        list(read_scans(path, None))
+    assert list(read_scans(scan_file(b"2:7\n8\n"), [2])) == [(2, 7, 0), (2, 8, 1)]
+    assert list(read_scans(scan_file(b"13:7\n2:8\n\n13:8\n"), [2, 13])) == [(13, 7, 0), (2, 8, 1), (13, 8, 2)]
 
 
-@pytest.mark.parametrize(("text", "modes"), [("1", [1]), ("119", [119]), ("1, 2,13", [1, 2, 13])])
+@pytest.mark.parametrize(
+    ("line", "modes", "says"),
+    [
+        ("8", [1, 2], "line 2: '8' names no frequency mode, and there are several"),
+        ("2:7123994091", [1], "line 2: '2:7123994091' is of frequency mode 2, and qsmr_freq_mode is 1"),
+        ("21:8", [1, 2], "line 2: '21:8' is of frequency mode 21, and qsmr_freq_mode is 1,2"),
+        (f"3:{2**63}", [1], f"line 2: '3:{2**63}' is not a scan id"),
+    ],
+)
+def test_a_line_of_another_frequency_mode_is_a_fault(scan_file, line, modes, says):
+    with pytest.raises(QsmrError) as fault:
+        list(read_scans(scan_file(f"1:7\n{line}\n".encode()), modes))
+    assert str(fault.value).startswith(f"{scan_file(f'1:7{chr(10)}{line}{chr(10)}'.encode())} {says}\n")
+
+
+@pytest.mark.parametrize(("text", "modes"), [("1", [1]), ("119", [119]), ("1, 2,13", [1, 2, 13]), ("1,1", [1])])
 def test_frequency_modes_are_read(text, modes):
     assert freq_modes_of(text) == modes
 

@@ -238,7 +238,7 @@ def test_registry_gets_no_image_whose_configuration_was_changed(made, tmp_path):
 def test_scan_list_without_end_needs_no_memory(tmp_path):
     (tmp_path / "list").symlink_to("/dev/zero")
     with pytest.raises(QsmrError, match="line 1 is longer than 4096 bytes: that is no list of scan ids"):
-        list(read_scans(tmp_path / "list", 1))
+        list(read_scans(tmp_path / "list", [1]))
 
 
 # What hosts answer

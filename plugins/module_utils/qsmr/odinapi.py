@@ -117,4 +117,7 @@ class OdinApi:
             answer = self._session.get(url, timeout=TIMEOUT)
             return date.fromisoformat(answer.json()["Date"])
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise QsmrError(f"GET {url}: no date ({type(error).__name__}). Set qsmr_last_day, or try again.") from None
+            raise QsmrError(
+                f"GET {url}: no date of the newest weather data ({type(error).__name__}). Try again, or give the days"
+                " with qsmr_scans_from=period."
+            ) from None

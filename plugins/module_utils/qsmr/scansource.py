@@ -67,13 +67,16 @@ class ScanSource:
                 yield from (f"{mode}:{scan}" for scan in _in_period(odin, mode, first, last))
 
     def _days(self, odin: OdinApi) -> tuple[date, date]:
-        """The first and the last day, both included; production goes as far as there are weather data."""
+        """The first and the last day, both included; production ends with the weather data at the latest."""
         if self.kind == "period" and not (self.first_day and self.last_day):
             raise QsmrError("Scans of a period need their days: set qsmr_first_day and qsmr_last_day to YYYY-MM-DD")
         first = _day(self.first_day, "qsmr_first_day") if self.first_day else FIRST_DAY
-        last = _day(self.last_day, "qsmr_last_day") if self.last_day else odin.last_weather_day() - timedelta(days=1)
+        last = _day(self.last_day, "qsmr_last_day") if self.last_day else date.max
+        said = f"qsmr_last_day {last}"
+        if self.kind == "production" and (with_weather := odin.last_weather_day() - timedelta(days=1)) < last:
+            last, said = with_weather, f"{with_weather}, the last day with weather data"
         if first > last:
-            raise QsmrError(f"qsmr_first_day {first} is after qsmr_last_day {last}")
+            raise QsmrError(f"qsmr_first_day {first} is after {said}")
         return first, last
 
 
