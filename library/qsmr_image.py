@@ -108,6 +108,7 @@ from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostimage import CONTAINERD, HostImage, made
 from ansible.module_utils.qsmr.hostlayers import Lacking
+from ansible.module_utils.qsmr.lock import changing
 from ansible.module_utils.qsmr.release import Releases
 
 
@@ -151,11 +152,13 @@ def main() -> None:
     )
     given = module.params
     try:
-        image = HostImage(Docker(), given["snapshot"], Releases(Path(given["host_dir"]), given["project"]))
+        releases = Releases(Path(given["host_dir"]), given["project"])
+        image = HostImage(Docker(), given["snapshot"], releases)
         name = image.wanted.name
         if given["state"] == "probe":
             module.exit_json(changed=False, image=name, probe=image.probe())
-        result = present(image, given, module.check_mode)
+        with changing(releases, module.check_mode):
+            result = present(image, given, module.check_mode)
     except QsmrError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(result["actions"]), image=name, **result)

@@ -89,6 +89,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostprune import Pruning
+from ansible.module_utils.qsmr.lock import changing
 from ansible.module_utils.qsmr.release import Releases
 
 
@@ -109,9 +110,10 @@ def main() -> None:
         pruning = Pruning(Docker(), releases, given["compose_project"], given["image"])
         if given["keep"] < 1:
             raise QsmrError(f"qsmr_keep_releases is {given['keep']}: give 1 or more; stop.yml removes all of them")
-        plan = pruning.plan(given["keep"])
-        if not module.check_mode:
-            pruning.carry_out(plan)
+        with changing(releases, module.check_mode):
+            plan = pruning.plan(given["keep"])
+            if not module.check_mode:
+                pruning.carry_out(plan)
     except QsmrError as error:
         module.fail_json(msg=str(error))
     going = [f"old releases: {', '.join(plan.removed)}"] if plan.removed else []

@@ -40,6 +40,12 @@ options:
   reference:
     description: What C(state=pushed) returned.
     type: str
+  project:
+    description: Project of the job service. For C(state=pulled), as is O(host_dir).
+    type: str
+  host_dir:
+    description: Directory on the host that holds C(<project>), where it is noted that the host is being changed.
+    type: path
 attributes:
   check_mode:
     support: partial
@@ -75,6 +81,8 @@ EXAMPLES = r"""
     password: "{{ vault_registry_password }}"
     snapshot: "{{ lookup('ansible.builtin.file', directory ~ '/snapshot.json') | from_json }}"
     reference: "{{ registered.reference }}"
+    project: demo
+    host_dir: /opt/qsmr
 """
 
 RETURN = r"""
@@ -97,6 +105,8 @@ from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostimage import Wanted
 from ansible.module_utils.qsmr.hostregistry import Registry
+from ansible.module_utils.qsmr.lock import changing
+from ansible.module_utils.qsmr.release import Releases
 
 
 def pushed(registry: Registry, wanted: Wanted, archive: str, check_mode: bool) -> dict:
@@ -126,8 +136,10 @@ def main() -> None:
             "snapshot": {"type": "dict", "required": True},
             "archive": {"type": "path"},
             "reference": {"type": "str"},
+            "project": {"type": "str"},
+            "host_dir": {"type": "path"},
         },
-        required_if=[("state", "pushed", ["archive"])],
+        required_if=[("state", "pushed", ["archive"]), ("state", "pulled", ["project", "host_dir"])],
         supports_check_mode=True,
     )
     given = module.params
@@ -139,7 +151,9 @@ def main() -> None:
         if given["state"] == "pushed":
             result = pushed(registry, wanted, given["archive"], module.check_mode)
         else:
-            result = pulled(registry, wanted, given["reference"] or "", module.check_mode)
+            releases = Releases(Path(given["host_dir"]), given["project"])
+            with changing(releases, module.check_mode):
+                result = pulled(registry, wanted, given["reference"] or "", module.check_mode)
     except QsmrError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(result["actions"]), **result)

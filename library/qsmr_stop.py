@@ -66,22 +66,29 @@ release:
   type: str
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qsmr.dockercli import Docker
+from ansible.module_utils.qsmr.dockercli import Container, Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostprune import Pruning
 from ansible.module_utils.qsmr.hostworker import ENDLESS, WorkerHost
+from ansible.module_utils.qsmr.lock import changing
 from ansible.module_utils.qsmr.release import Releases
+
+
+def running_of(containers: list[Container]) -> set[str]:
+    """The names of the workers that run, or do so again by themselves."""
+    return {worker.worker for worker in containers if worker.state in ENDLESS}
 
 
 def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     if module.params["drain_timeout"] < 0:
         raise QsmrError(f"drain_timeout is {module.params['drain_timeout']}: give 0 or more")
     containers = host.containers()
-    result["gone"] = sorted(worker.worker for worker in containers if worker.state in ENDLESS)
-    before = {"running workers": len(result["gone"])}
+    running = running_of(containers)
+    before = {"running workers": len(running)}
     after = {"running workers": 0}
     if module.params["remove"]:
         pruning = Pruning(host.docker, host.releases, host.compose_project, module.params["image"])
@@ -96,11 +103,16 @@ def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     ]
     result["changed"] = bool(result["differences"])
     if module.check_mode:
+        result["gone"] = sorted(running)
         return
-    host.stop()
-    if module.params["remove"]:
-        host.remove()  # its directory, too, which a lock alone may have made
-        pruning.remove_images(images)
+    try:
+        host.stop()
+        if module.params["remove"]:
+            host.remove()  # its directory, too, which a lock alone may have made
+            pruning.remove_images(images)
+    finally:
+        with suppress(QsmrError):  # an engine that does not tell: then nobody knows that they are gone
+            result["gone"] = sorted(running - running_of(host.containers()))
 
 
 def main() -> None:
@@ -122,7 +134,8 @@ def main() -> None:
         module.fail_json(msg=str(error), **result)
     host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
     try:
-        run(module, host, result)
+        with changing(releases, module.check_mode):
+            run(module, host, result)
     except QsmrError as error:
         module.fail_json(msg=str(error), **{**result, "release": releases.current})
     module.exit_json(**result, release=releases.current)

@@ -150,14 +150,13 @@ gone:
   elements: str
 """
 
-from contextlib import nullcontext
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
-from ansible.module_utils.qsmr.lock import CHANGE_FILE, held
+from ansible.module_utils.qsmr.lock import changing
 from ansible.module_utils.qsmr.release import Releases
 
 
@@ -224,7 +223,7 @@ def main() -> None:
     host = WorkerHost(Docker(), releases, module.params["compose_project"], module.params["drain_timeout"])
     result = {"changed": False, "differences": [], "gone": [], "release_before": releases.current}
     try:
-        with nullcontext() if module.check_mode else held(releases.root / CHANGE_FILE):
+        with changing(releases, module.check_mode):
             present(module, host, result)
     except QsmrError as error:
         module.fail_json(msg=str(error), **{**result, "release": releases.current})

@@ -19,6 +19,7 @@ from qsmr.dockercli import Result
 from qsmr.release import Releases
 
 ENGINE_DOWN = {"docker": "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."}
+OF_PROJECT = {"compose_project": "qsmr-demo", "image": "qsmr_snapshot_demo"}
 
 
 class Engine(HostDouble):
@@ -67,20 +68,27 @@ class ModuleLab:
         from ansible.module_utils.testing import patch_module_args
 
         module: Any = importlib.import_module(name)
-        given = {"project": "demo", "compose_project": "qsmr-demo", "host_dir": str(self.host_dir), **options}
         docker = partial(module.Docker, self.engine.run, {"PATH": "/bin"}, self.engine.feed, self.engine.read)
-        timed = partial(module.WorkerHost, clock=lambda: self.now, sleep=self._sleep)
-        with self._monkeypatch.context() as patch, pytest.raises(SystemExit):
+        given = {"project": "demo", "host_dir": str(self.host_dir), **options, "_ansible_check_mode": check}
+        with self._monkeypatch.context() as patch, patch_module_args(given), pytest.raises(SystemExit):
             patch.setattr(module, "Docker", docker)
-            patch.setattr(module, "WorkerHost", timed)
-            with patch_module_args({**given, "_ansible_check_mode": check}):
-                module.main()
+            if hasattr(module, "WorkerHost"):
+                timed = partial(module.WorkerHost, clock=lambda: self.now, sleep=self._sleep)
+                patch.setattr(module, "WorkerHost", timed)
+            module.main()
         said: dict[str, Any] = json.loads(self._capsys.readouterr().out)
         return said
 
     def workers(self, release: str, **options: Any) -> dict[str, Any]:
         """What qsmr_worker answers that has to bring the host to a release."""
-        env = f"QSMR_SNAPSHOT_ID={release}\n"
-        files = {"docker-compose.yml": "services: 1\n", "snapshot.json": json.dumps(snapshot(release))}
-        given = {"snapshot": snapshot(release), "files": files, "worker_env": env, "hostname": "host1"}
-        return self.run("qsmr_worker", **{**given, "revert": True, **options})
+        return self.run("qsmr_worker", **{**workers_of(release), **options})
+
+    def stop(self, **options: Any) -> dict[str, Any]:
+        return self.run("qsmr_stop", **OF_PROJECT, **options)
+
+
+def workers_of(release: str) -> dict[str, Any]:
+    """The options of qsmr_worker for a release."""
+    files = {"docker-compose.yml": "services: 1\n", "snapshot.json": json.dumps(snapshot(release))}
+    content = {"snapshot": snapshot(release), "files": files, "worker_env": f"QSMR_SNAPSHOT_ID={release}\n"}
+    return {"compose_project": "qsmr-demo", "hostname": "host1", "revert": True, **content}

@@ -5,8 +5,14 @@ Runs on lab hosts: Python 3.9 and the standard library.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+# The setting that names the directory of all that is on a host; on the control node it is mostly qsmr_state_dir.
+HOST_SETTING = "qsmr_host_dir"
+# What a file system says that has no locks; NFS answers with the last one where it has them, but not for directories.
+LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 
 
 def nearest(path: Path) -> Path:
@@ -35,8 +41,20 @@ def unwritable(directory: Path) -> str:
     return f"{missing}{there} is not writable for this user: give {directory} to the user, or set ansible_become"
 
 
-def why(error: OSError) -> str:
-    """The system's words for a file operation that failed, and what to do about them."""
+def why(error: OSError, setting: str = HOST_SETTING) -> str:
+    """The system's words for a file operation that failed, and what to do about them.
+
+    ``setting`` is the one that names the directory.
+    """
+    words = error.strerror or str(error)
     if isinstance(error, PermissionError):
-        return f"permission denied for {error.filename}: give it to this user, or set ansible_become"
-    return error.strerror or str(error)
+        or_else = "set ansible_become" if setting == HOST_SETTING else f"set {setting}"
+        place = f" for {error.filename}" if error.filename else ""
+        return f"permission denied{place}: give it to this user, or {or_else}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{words}: make room there, or set {setting}"
+    if error.errno in LOCKLESS:
+        return f"{words}: its file system has no locks (NFS without them, say), set {setting} to a directory on another"
+    if error.errno == errno.EROFS:
+        return f"{words}: set {setting} to a directory that can be written"
+    return f"{words}: check {setting}"

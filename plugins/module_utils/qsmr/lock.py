@@ -11,17 +11,17 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from .errors import QsmrError
 from .files import make_directory, write_atomically
-from .hostpaths import why
-from .release import DIRECTORY_MODE
+from .hostpaths import HOST_SETTING, why
+from .release import DIRECTORY_MODE, Releases
 
 LOCK_FILE = "rollout.lock"
-# Held while the workers of a host are changed: that goes on when the control node dies, and the next run begins.
+# Held while a host is changed: that goes on when the control node dies, and the next run begins.
 CHANGE_FILE = "change.guard"
 
 
@@ -33,8 +33,10 @@ class Lock:
     """One lock file. A lock is a mapping with the texts ``id``, ``who``, ``since`` and ``what``, and ``expires``, the
     seconds since 1970 at which it counts for nothing any more."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, setting: str = HOST_SETTING) -> None:
+        """``setting`` names the directory in what the user is told if the lock cannot be written."""
         self.path = path
+        self._setting = setting
 
     def take(self, mine: Mapping[str, Any], now: float, by_force: bool = False, own: bool = True) -> str:
         """Have the lock, and return in a line whose it was if it was taken from another; empty else.
@@ -71,27 +73,50 @@ class Lock:
         try:
             write_atomically(self.path, json.dumps(lock) + "\n", 0o640)
         except OSError as error:
-            raise QsmrError(f"{self.path} cannot be written: {why(error)}") from None
+            raise QsmrError(f"{self.path} cannot be written: {why(error, self._setting)}") from None
 
     def _guard(self) -> AbstractContextManager[None]:
         """Between reading and writing nobody else does either."""
-        return held(self.path.with_suffix(".guard"))
+        return held(self.path.with_suffix(".guard"), self._setting)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Wait until no other process holds this file, and hold it. It ends with the process, however that ends."""
+def held(path: Path, setting: str = HOST_SETTING) -> Iterator[None]:
+    """Wait until no other process holds this file, and hold it. It ends with the process, however that ends.
+
+    ``setting`` names the directory in what the user is told if that cannot be.
+    """
+    descriptor = -1
     try:
-        make_directory(path.parent.parent)
-        make_directory(path.parent, DIRECTORY_MODE)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+        while not _is_at(descriptor, path):
+            if descriptor >= 0:  # whoever had it removed the file, with all of the project
+                os.close(descriptor)
+            make_directory(path.parent.parent)
+            make_directory(path.parent, DIRECTORY_MODE)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        raise QsmrError(f"{path} cannot be opened: {why(error)}") from None
+        raise QsmrError(f"{path} cannot be locked: {why(error, setting)}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at this path."""
+    try:
+        return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def changing(releases: Releases, check_mode: bool) -> AbstractContextManager[None]:
+    """Whatever changes a project's workers, releases or images on this host does it in here: one at a time.
+
+    It waits for what a run that was killed has left at work on the host. Check mode changes nothing.
+    """
+    return nullcontext() if check_mode else held(releases.root / CHANGE_FILE)
 
 
 def told(lock: Mapping[str, Any]) -> str:
