@@ -144,7 +144,7 @@ answers:
   description: HTTP statuses of the service's answers, by number of jobs.
   returned: always
   type: dict
-retries:
+repeated_requests:
   description: Number of requests that had to be made again.
   returned: always
   type: int

@@ -48,7 +48,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-finished:
+finished_scans:
   description: Number of finished jobs that are scans.
   returned: success
   type: int
@@ -125,7 +125,7 @@ def run(module: AnsibleModule) -> dict:
         return {
             "changed": outcome.changed,
             "directory": str(directory),
-            "finished": index.states()["finished"],
+            "finished_scans": index.states()["finished"],
             "new": outcome.new,
             "outcomes": outcome.outcomes,
             "missing": outcome.missing,

@@ -76,7 +76,7 @@ exit_codes:
   description: The exit code that stands for each ending.
   returned: success
   type: dict
-finished:
+finished_jobs:
   description: Number of finished jobs.
   returned: success
   type: int

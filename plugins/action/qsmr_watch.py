@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
             "stalled": ending.how in STALLS,
             "msg": ending.message,
             "exit_codes": EXIT_CODES,
-            "finished": tally.finished,
+            "finished_jobs": tally.finished,
             "failed_jobs": tally.failed,
             "running": tally.running,
             "available": tally.available,

@@ -67,6 +67,7 @@ def test_what_is_missing_is_told_and_all_the_rest_is_there(play, odin, tmp_path)
     run = play()
     report = tmp_path / "state/demo/results/report.html"
     assert run.returncode == 2
+    assert "result key" not in run.stdout + run.stderr
     assert f"1 finished jobs have no level 2 at the Odin API, among them 1:{SCANS[2]}" in " ".join(run.stdout.split())
     assert "Results of demo: 2 new, 2 scans with profiles" in run.stdout
     assert run.stdout.rstrip().endswith(f"Report: {report}")

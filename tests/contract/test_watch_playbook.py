@@ -46,6 +46,7 @@ def test_stall_is_told_in_words_and_in_the_exit_code(command):
         [*command, "-e", "watch_stall_timeout=3"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 13, run.stdout + run.stderr
+    assert "result key" not in run.stdout + run.stderr
     assert "0 of 5 jobs finished" in run.stdout
     assert "No worker has claimed a job" in run.stdout
     assert "Traceback" not in run.stdout + run.stderr

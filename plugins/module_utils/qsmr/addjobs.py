@@ -95,7 +95,7 @@ class Result:
             "repeated": self.repeated,
             "gone": self.gone,
             "answers": self.answers,
-            "retries": self.retries,
+            "repeated_requests": self.retries,
             "summary": self.summary(),
             "actions": self.actions,
             "differences": self.differences,
