@@ -115,6 +115,7 @@ def troubled(monkeypatch):
         Fault("say", 500, "no"),
         Fault("drop"),
         Fault("say", 200, "<html>"),
+        Fault("say", 200, PAGE.replace('{"ScanID": 8}', "null")),
     ],
 )
 def test_a_listing_that_is_not_whole_is_read_again(troubled, first):

@@ -106,6 +106,25 @@ def test_what_went_wrong_is_said_in_a_line(service, api, fault, status, says, te
     assert error.retry_after == (7 if status == 503 else None)
 
 
+@pytest.mark.parametrize("body", ['{"Jobs": [1, 2]}', '{"Jobs": [{"Id": "1:7"}, null]}', '{"Jobs": ["x"]}'])
+def test_list_of_what_is_no_job_is_the_services_fault_and_told(service, api, body):
+    service.fault = lambda method, path: Fault("say", 200, body)
+    assert "no whole job list" in str(error_of(api.jobs, "demo"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "lacks"),
+    [
+        (lambda api: api.status("demo", "1:7"), "Status"),
+        (lambda api: api.claim("demo", "1:7"), "ClaimedByWorker, ClaimedAtTime"),
+        (lambda api: api.put_project("demo", name="demo"), "token"),
+    ],
+)
+def test_answer_without_what_was_asked_for_is_told(service, api, ask, lacks):
+    service.fault = lambda method, path: Fault("say", 200, '{"Version": "v4", "Claimed": true}')
+    assert f"200 without {lacks}; check JOB_API_ROOT" in str(error_of(ask, api))
+
+
 def test_credentials_follow_no_redirect(service, api):
     with JobServiceDouble() as other:
         service.fault = lambda method, path: (

@@ -51,7 +51,15 @@ def test_document_and_text_are_the_same_and_strict(api, body):
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(500, b""), (200, b"<html>"), (200, b'{"Info": {"L2": ['), (200, b'{"Info": 7}'), (200, b"[]"), (200, b"\xff")],
+    [
+        (500, b""),
+        (200, b"<html>"),
+        (200, b'{"Info": {"L2": ['),
+        (200, b'{"Info": 7}'),
+        (200, b"[]"),
+        (200, b"\xff"),
+        (200, b'{"Info": ' + 10**5 * b"["),
+    ],
 )
 def test_answer_that_is_no_document_is_told(api, status, body):
     api.server.answer = (status, body)

@@ -154,11 +154,11 @@ class JobApi:
 
     def claim(self, name: str, job_id: str) -> dict[str, Any]:
         """Who has the job, since when: ``Claimed``, ``ClaimedByWorker``, ``ClaimedAtTime`` (contract, section 6)."""
-        return self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/claim")
+        return self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/claim", has=("ClaimedByWorker", "ClaimedAtTime"))
 
     def status(self, name: str, job_id: str) -> str:
         """The status text of a job (contract, section 6)."""
-        return str(self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/status")["Status"])
+        return str(self._get(f"/v4/{name}/jobs/{quote(job_id, safe=':')}/status", has=("Status",))["Status"])
 
     def output(self, name: str, job_id: str) -> str | None:
         """What the job printed, as its worker sent it (contract, section 6); None before that."""
@@ -177,11 +177,11 @@ class JobApi:
         response = self._with_token("POST", f"/v4/{name}/jobs", body)
         return Answer(response.status_code, response.text, _retry_after(response))
 
-    def _get(self, path: str, **params: object) -> dict[str, Any]:
+    def _get(self, path: str, has: Sequence[str] = (), **params: object) -> dict[str, Any]:
         response = self._request("GET", path, params=params)
         if response.status_code != 200:
             raise self._error("GET", path, response)
-        return self._object("GET", path, response)
+        return self._object(path, response, has)
 
     def _authorised(self, method: str, path: str, body: object = None) -> None:
         response = self._with_token(method, path, body)
@@ -206,12 +206,7 @@ class JobApi:
                 response = self._request("GET", "/token", auth=self._login)
                 if response.status_code != 200:
                     raise self._error("GET", "/token", response)
-                try:
-                    self._token = str(self._object("GET", "/token", response)["token"])
-                except KeyError:
-                    raise JobApiError(
-                        f"GET {self._shown('/token')}: 200 without a token; check JOB_API_ROOT", response.status_code
-                    ) from None
+                self._token = str(self._object("/token", response, has=("token",))["token"])
             return self._token
 
     def _request(
@@ -240,18 +235,21 @@ class JobApi:
                 " check JOB_API_ROOT and that the service runs"
             ) from None
 
-    def _object(self, method: str, path: str, response: requests.Response) -> dict[str, Any]:
+    def _object(self, path: str, response: requests.Response, has: Sequence[str] = ()) -> dict[str, Any]:
+        """The object that was answered to a GET; JobApiError if it is none or lacks what it has to have."""
         try:
             found = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise JobApiError(
-                f"{method} {self._shown(path)}: {response.status_code}, but no JSON object:"
-                f' "{first_line(response.text)}"; check JOB_API_ROOT',
-                response.status_code,
-            )
-        return cast(dict[str, Any], found)
+            seen = f', but no JSON object: "{first_line(response.text)}"'
+        elif lacking := [name for name in has if name not in found]:
+            seen = f" without {', '.join(lacking)}"
+        else:
+            return cast(dict[str, Any], found)
+        raise JobApiError(
+            f"GET {self._shown(path)}: {response.status_code}{seen}; check JOB_API_ROOT", response.status_code
+        )
 
     def _error(self, method: str, path: str, response: requests.Response) -> JobApiError:
         status = response.status_code
@@ -325,5 +323,7 @@ def _objects_of(response: requests.Response, key: str) -> Iterator[dict[str, Any
                 found, position = parse(text, position)
             except ValueError:
                 break
+            if not isinstance(found, dict):
+                raise ValueError(f'"{key}" has something else than objects')
             yield found
     raise ValueError(f'it ends within "{key}"' if within else f'it has no "{key}"')

@@ -25,11 +25,15 @@ _SETTING = re.compile(r"(Config|InvMode): ")
 _REQUIRED = ("product", "altitude", "vmr", "mjd", "lat1d", "lon1d")
 
 _LINK = re.compile(r"/level2/(?:development/)?(\w+)/(\d+)/(\d+)/?$")
+_LONGEST_REASON = 300
 _YEARS = (40587, 88069)  # MJD of 1970 and 2100
 
 
 class WrongDocument(Exception):
-    """Why a document is not taken, on one line."""
+    """Why a document is not taken, on one line whatever it holds."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(" ".join(_text(why).split())[:_LONGEST_REASON])
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,12 @@ class Facts:
 def check(document: Document, project: str, key: Key) -> Facts:
     """What a document tells. Raises WrongDocument unless it is the level 2 of this scan in this project, and whole."""
     freq_mode, scan_id = key
-    for name in ("L2", "L2i"):
-        if name not in document:
-            raise WrongDocument(f"level 2 of scan {scan_id} has no {name}")
+    _check_shape(document, scan_id)
     link = str((document.get("URLS") or {}).get("URL-level2") or "")
     match = _LINK.search(link)
     if match and match.groups() != (project, str(freq_mode), str(scan_id)):
         raise WrongDocument(f"level 2 of scan {scan_id} is of another project, mode or scan: {link}")
     info, products = _lower(document["L2i"]), document["L2"]
-    if not isinstance(products, list):
-        raise WrongDocument(f"level 2 of scan {scan_id} has no list of products")
     for part in (info, *map(_lower, products)):
         for name, wanted in (("ScanID", scan_id), ("FreqMode", freq_mode)):
             if part.get(name.lower(), wanted) != wanted:
@@ -77,7 +77,7 @@ def check(document: Document, project: str, key: Key) -> Facts:
         try:
             profiles_of(product)
             days, *place = (_number(product[wanted]) for wanted in ("mjd", "lat1d", "lon1d"))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise WrongDocument(f"level 2 of scan {scan_id}, product {name}: {error}") from None
         if None in place or days is None or not _YEARS[0] <= days < _YEARS[1]:
             raise WrongDocument(f"level 2 of scan {scan_id}, product {name}: no time (MJD) or place that can be")
@@ -99,10 +99,25 @@ def check(document: Document, project: str, key: Key) -> Facts:
     )
 
 
+def _check_shape(document: Any, scan_id: int) -> None:
+    """Raise WrongDocument where a part is not what the rest of this module takes it for."""
+    if not isinstance(document, dict):
+        raise WrongDocument(f"level 2 of scan {scan_id} is no object")
+    for name in ("L2", "L2i"):
+        if name not in document:
+            raise WrongDocument(f"level 2 of scan {scan_id} has no {name}")
+    if not isinstance(document["L2"], list):
+        raise WrongDocument(f"level 2 of scan {scan_id} has no list of products")
+    if not isinstance(document.get("URLS") or {}, dict):
+        raise WrongDocument(f"level 2 of scan {scan_id}: URLS is no object")
+    if not isinstance(document.get("L2c") or [], list | str):
+        raise WrongDocument(f"level 2 of scan {scan_id}: L2c is no list of lines")
+
+
 def comments_of(document: Document) -> list[str]:
     """The comment lines; none in the oldest API."""
     comments = document.get("L2c") or []
-    return comments.splitlines() if isinstance(comments, str) else [str(line) for line in comments]
+    return [_text(line) for line in (comments.splitlines() if isinstance(comments, str) else comments)]
 
 
 def snapshot_of(document: Document) -> str:
@@ -123,7 +138,7 @@ def products_of(document: Document) -> dict[str, dict[str, Any]]:
     """The products by their names, which need not be unique: the second of a name is ``<name> (2)``."""
     named: dict[str, dict[str, Any]] = {}
     for product in map(_lower, document["L2"]):
-        name = base = str(product.get("product"))
+        name = base = _text(product.get("product"))
         number = 1
         while name in named:
             number += 1
@@ -169,7 +184,7 @@ def values_of(document: Document, product_name: str) -> Values:
         "spectra": len(ticks) if isinstance(ticks, list) else None,
         "lo_frequency": _number(info.get("lofreq")),
         "frequency_offset": _number(info.get("freqoffset")),
-        "inversion_mode": str(info.get("invmode") or ""),
+        "inversion_mode": _text(info.get("invmode") or ""),
         "configuration": _found(_CONFIGURATION, lines),
         "snapshot_id": snapshot_of(document),
     }
@@ -179,6 +194,11 @@ def _lower(part: Any) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise WrongDocument("level 2 has a part that is no object")
     return {str(key).lower(): value for key, value in part.items()}
+
+
+def _text(value: Any) -> str:
+    """A value as text that can be stored: JSON can spell half of a surrogate pair, and NUL."""
+    return str(value).encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def _found(pattern: re.Pattern[str], lines: Iterable[str]) -> str:
@@ -196,6 +216,6 @@ def _number(value: Any) -> float | None:
     """A number, or None where there is none: null, NaN, an empty list, text that is none."""
     try:
         number = float(np.ravel(value)[0])
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return number if np.isfinite(number) else None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONVENTIONS = "CF-1.11"
 # Raised when the variables change: a file of another layout is made anew.
 LAYOUT = 1
+LONGEST_SLUG = 100
 SLAB = 256
 LEVELS_IN_CHUNK = 32
 CHUNK_CACHE = 2**20  # bytes
@@ -115,7 +116,7 @@ _COORDINATES = "time latitude longitude altitude"
 
 def slug(product: str) -> str:
     """A product's name as part of a file name: products have slashes and blanks in theirs."""
-    return re.sub(r"[^A-Za-z0-9-]+", "_", product).strip("_") or "product"
+    return re.sub(r"[^A-Za-z0-9-]+", "_", product).strip("_")[:LONGEST_SLUG] or "product"
 
 
 def unreadable_files(results: Path) -> Iterator[Path]:

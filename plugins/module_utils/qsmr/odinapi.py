@@ -34,7 +34,7 @@ class Level2(NamedTuple):
 
 
 def _level2(text: str) -> Level2:
-    """The document in a v4 answer; ValueError, KeyError or TypeError if it is none.
+    """The document in a v4 answer; ValueError, KeyError, TypeError or RecursionError if it is none.
 
     Its text is taken from the answer: writing the numbers again would take longer than reading them.
     """
@@ -82,7 +82,7 @@ class OdinApi:
             )
         try:
             return _level2(answer.content.decode())
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise OdinAnswerError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
 
     def listing(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
@@ -105,9 +105,12 @@ class OdinApi:
             if 400 <= answer.status_code < 500 and answer.status_code not in (408, 429):
                 break
             if isinstance(found, dict) and isinstance(entries := found.get(key), list):
-                if found.get("Count") in (None, len(entries)):
+                if not all(isinstance(entry, dict) for entry in entries):
+                    seen = "entries that are no objects"
+                elif found.get("Count") in (None, len(entries)):
                     return entries
-                seen = f"{len(entries)} entries of {found['Count']}"
+                else:
+                    seen = f"{len(entries)} entries of {found['Count']}"
         raise QsmrError(f"GET {url}: {seen}. Check ODIN_API_ROOT, the frequency mode and the days, or try again later.")
 
     def last_weather_day(self) -> date:

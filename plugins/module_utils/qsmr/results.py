@@ -48,6 +48,10 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
+class _NoDocument(Exception):
+    """The Odin API has nothing of a scan. An exception of its own, so that no fault of ours passes for it."""
+
+
 @dataclass
 class Outcome:
     """What a run found and did."""
@@ -157,7 +161,7 @@ def fetch(odin: OdinApi, project: str, index: ResultIndex, directory: Path, outc
     for number, (job, future) in enumerate(_in_parallel(bring, index.wanted(), CONNECTIONS), 1):
         try:
             facts, size, fetched = future.result()
-        except LookupError:
+        except _NoDocument:
             index.fail(job, "missing", "the Odin API has no level 2 of it")
             _example(outcome.missing, f"{job.freq_mode}:{job.scan_id}")
         except (WrongDocument, OdinAnswerError) as error:
@@ -199,7 +203,7 @@ def _kept(job: Job, project: str, directory: Path) -> tuple[Facts, int, bool] | 
         found = path.stat()
         if found.st_mtime == job.ended:
             return check(json.loads(path.read_bytes()), project, job.key), found.st_size, False
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError, WrongDocument):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError, WrongDocument):
         pass
     return None
 
@@ -207,7 +211,7 @@ def _kept(job: Job, project: str, directory: Path) -> tuple[Facts, int, bool] | 
 def _fetch_one(odin: OdinApi, job: Job, project: str, directory: Path) -> tuple[Facts, int, bool]:
     found = odin.level2(project, *job.key)
     if found is None:
-        raise LookupError
+        raise _NoDocument
     facts = check(found.document, project, job.key)
     path = document_path(directory, job.key)
     text = found.text.encode()
