@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +16,8 @@ import pytest
 import requests
 from browser import browser_page, fits, problems
 from contract.job_service import DIES_WITH_THE_TESTS, JobService, free_port, wait_until_healthy
-from contract.other_job_service import OtherJobService
+from contract.other_job_service import OtherJobService, job
+from qsmr import dashboardserver
 
 REPOSITORY = Path(__file__).parents[2]
 MANY = 60
@@ -152,6 +156,113 @@ def test_nothing_is_asked_below_a_project_that_does_not_exist(theirs, tmp_path):
         page.wait_for_selector("text=There is no project typo.")
         page.wait_for_timeout(500)
     assert theirs.tables == {"their"}
+
+
+@pytest.mark.parametrize(
+    "path", ["jobs", "jobs?limit=1", "jobs/count", "failures", "jobs/1:7/claim", "jobs/1:7/status", "jobs/1:7/output"]
+)
+def test_nobody_can_ask_below_a_project_that_does_not_exist(theirs, tmp_path, path):
+    """By a link to a job, or by another program: the service would make a table, even for a name of its own."""
+    with served(theirs.root, tmp_path / "log") as url:
+        for name in ("typo", "projects", "auth", "7up", "a-b", "%C3%A9t%C3%A9"):
+            answer = requests.get(f"{url}/rest_api/v4/{name}/{path}", timeout=30)
+            assert (answer.status_code, list(answer.json())) == (404, ["error"])
+    assert theirs.tables == {"their"}
+
+
+def test_known_project_is_not_asked_for_each_time_nor_believed_in_for_ever(theirs, monkeypatch):
+    server = dashboardserver.make_server(theirs.root, REPOSITORY / "images/jobservice/jobservice/dashboard", 0)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/rest_api/v4/their"
+    for _page in range(10):
+        assert requests.get(f"{url}/jobs?limit=1", timeout=30).json()["Jobs"]
+    assert theirs.asked.count("/rest_api/v4/their") == 1
+    theirs.jobs.clear()  # the project is deleted, and the page says so
+    assert requests.get(url, timeout=30).status_code == 404
+    assert requests.get(f"{url}/jobs?limit=1", timeout=30).status_code == 404
+    theirs.jobs.append(job(1, "FAILED", "old worker"))
+    assert requests.get(f"{url}/jobs?limit=1", timeout=30).json()["Jobs"]
+    theirs.jobs.clear()
+    theirs.tables.clear()
+    monkeypatch.setattr(dashboardserver, "KNOWN_SECONDS", 0.0)
+    assert requests.get(f"{url}/jobs?limit=1", timeout=30).status_code == 404
+    server.shutdown()
+    server.server_close()
+    assert theirs.tables == set()
+
+
+def said(url: str, request: str) -> str:
+    """What the page's server answers to these very words, until it ends the connection."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:9000", "LocalHost", "127.0.0.1"])
+@pytest.mark.parametrize("path", ["/", "/rest_api/v4/projects"])
+def test_page_is_served_by_the_names_of_this_machine(elsewhere, host, path):
+    """Any port: a tunnel may have another one."""
+    assert said(elsewhere, f"GET {path} HTTP/1.1\nConnection: close\nHost: {host}").startswith("HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "Host: evil.example",
+        "Host: evil.example:8080",
+        "Host: 127.0.0.1.evil.example",
+        "Host: localhost.evil.example:80",
+        "Host: evil.example#@127.0.0.1",
+        "Host: ana@127.0.0.1",
+        "Host:",
+        "Host: 127.0.0.1\nHost: evil.example",
+        "X-No-Host: 127.0.0.1",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/dashboard/dashboard.js", "/rest_api/v4/projects", "/nothing"])
+def test_page_of_somebody_else_cannot_read_by_a_name_that_leads_here(elsewhere, hosts, path):
+    """A name of another site may be made to lead to this machine (DNS rebinding): its scripts may read what it says."""
+    answer = said(elsewhere, f"GET {path} HTTP/1.1\nConnection: close\n{hosts}")
+    assert answer.startswith("HTTP/1.1 403 ")
+    assert "127.0.0.1" in answer.partition("\r\n\r\n")[2], "the address that works is told"
+    assert "demo" not in answer
+
+
+@pytest.mark.parametrize("target", ["http://evil.example/rest_api/v4/projects", "http://127.0.0.1/", "*", "rest_api"])
+def test_target_that_is_no_path_is_refused(elsewhere, target):
+    answer = said(elsewhere, f"GET {target} HTTP/1.1\nConnection: close\nHost: 127.0.0.1")
+    assert answer.startswith(("HTTP/1.1 400 ", "HTTP/1.1 404 "))
+
+
+def test_answer_that_breaks_off_is_no_whole_one(tmp_path):
+    """Nothing can be said any more once it has begun: the connection ends, which is no end of an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_in_part() -> None:
+            for part in (b"Content-Length: 2\r\n\r\n{}", b"Content-Length: 200000\r\n\r\n" + bytes(100000)):
+                connection, _address = listener.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + part)
+
+        threading.Thread(target=answer_in_part, daemon=True).start()
+        with served(f"http://127.0.0.1:{listener.getsockname()[1]}/rest_api", tmp_path / "log") as url:
+            answer = said(url, "GET /rest_api/v4/demo/jobs HTTP/1.1\nHost: localhost")
+    assert answer.count("HTTP/1.1") == 1
+    assert "\r\n10000\r\n" in answer, "a part of it came"
+    assert not answer.endswith("0\r\n\r\n")
+
+
+def test_reader_who_goes_away_is_nothing_to_speak_of(theirs, tmp_path):
+    with served(theirs.root, tmp_path / "log") as url:
+        host, port = url.removeprefix("http://").split(":")
+        for _reader in range(3):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(b"GET /rest_api/v4/their/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert requests.get(f"{url}/rest_api/v4/projects", timeout=30).ok
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_all_jobs_can_be_paged_through_though_a_second_has_more_than_a_page(service):
