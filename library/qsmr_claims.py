@@ -88,6 +88,10 @@ set_aside:
   returned: always
   type: list
   elements: str
+odd:
+  description: What is the matter with jobs that were left as they are, such as one without a status, by their ids.
+  returned: always
+  type: dict
 summary:
   description: The outcome in a line.
   returned: always
@@ -131,7 +135,7 @@ def run(module: AnsibleModule) -> dict:
         [host for host, probe in parameters["hosts"].items() if not probe],
     )
     with JobApi(settings.job_api_root, settings.job_api_username, settings.job_api_password) as api:
-        if api.project(project) is None:
+        if not api.exists(project):
             raise QsmrError(f"The job service has no project {project}: check qsmr_project")
         if not module.check_mode:
             directory.mkdir(parents=True, exist_ok=True)
@@ -144,12 +148,15 @@ def run(module: AnsibleModule) -> dict:
             ) from None
     for warning in released.warnings():
         module.warn(warning)
+    if released.faults:
+        raise QsmrError(f"{released.summary(rules)}: {next(iter(released.faults.values()))}")
     return {
         "changed": released.changed,
         "failed_jobs": released.failed,
         "stale_jobs": released.stale,
         "tidied_jobs": released.tidied,
         "set_aside": released.set_aside,
+        "odd": released.odd,
         "summary": released.summary(rules),
     }
 

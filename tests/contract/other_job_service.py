@@ -1,4 +1,5 @@
 """A job service that is not ours: it answers GET as the REST contract v4 says, oddities included, and notes each one.
+Of what changes it, it takes claims that are given back, and statuses.
 
 Its counters drift, a client made up a status, a worker is unknown, a job was given back, and what is asked below a
 project that does not exist makes a table (sections 1, 4, 6 and 7). ``order`` of lists without times is none.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -47,6 +49,8 @@ class OtherJobService:
         ]  # fmt: skip
         self.asked: list[str] = []
         self.tables: set[str] = {"their"}
+        self.refuses: set[str] = set()
+        """Paths of changes that are answered with 500, as a job's whose table is damaged."""
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,6 +66,24 @@ class OtherJobService:
                 self.end_headers()
                 self.wfile.write(json.dumps(body if status == 200 else {"error": body}).encode())
 
+            def do_PUT(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self._change(lambda job: job.update(Status=body["Status"]))
+
+            def do_DELETE(self) -> None:
+                self._change(lambda job: job.update(IsClaimed=False, Worker=None))
+
+            def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
+                service.asked.append(f"{self.command} {self.path}")
+                number = self.path.split("/")[5]
+                if self.path in service.refuses:
+                    self.send_error(500)
+                    return
+                change(next(job for job in service.jobs if job["Id"] == number))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"{}")
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -74,11 +96,15 @@ class OtherJobService:
         self._server.server_close()
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
+        if path == "/token":
+            return 200, {"token": "t"}
         if path == "/v4/projects":
             drifted = {"NrJobsAdded": len(self.jobs), "NrJobsClaimed": 5, "NrJobsFinished": -1, "NrJobsFailed": 2}
             return 200, {"Version": "v4", "Projects": [{"Id": "their", "Name": "their", "Deadline": None, **drifted}]}
         _, version, name, *rest = path.split("/")
         jobs = self.jobs if name == "their" else []
+        if not rest and any(job["Status"] is None for job in jobs):
+            return 500, "Internal server error"
         if not rest:
             states = Counter(str(job["Status"]).title() for job in jobs)
             return (

@@ -7,6 +7,7 @@ import time
 import pytest
 from qsmr.failures import chance, cluster, fisher_exact, host_of, host_shares, read_outputs, telling_line, template_of
 from qsmr.jobapi import JobApiError
+from qsmr.names import host_part, worker_name
 from scipy import stats
 
 
@@ -126,8 +127,16 @@ def test_worker_names_tell_the_host():
     assert host_of("UWorker_lab1_0123456789ab", {}) == "lab1"
     assert host_of("UWorker_lab_1_0123456789ab", {}) == "lab_1"
     assert host_of("UWorker_lab1_0123456789ab", {"UWorker_lab1_0123456789ab": "host1"}) == "host1"
+    assert host_of("UWorker_lab1_uworker_1", {}) == "lab1"
     assert host_of("somebody", {}) == "somebody"
     assert host_of(None, {}) == "unknown"
+
+
+def test_workers_of_a_host_with_a_long_name_are_of_that_host_when_they_are_gone():
+    host = "node-17.retrieval-cluster.department-of-space-science.example.org"
+    homes = {worker_name("0123456789ab", host_part(host)): host, "UWorker_lab1_0123456789ab": "lab1"}
+    assert host_of(worker_name("ba9876543210", host_part(host)), homes) == host
+    assert host_of(worker_name("ba9876543210", host), homes) == host, "as earlier versions cut it"
 
 
 def test_job_that_is_gone_has_no_output():

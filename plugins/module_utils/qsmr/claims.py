@@ -11,20 +11,25 @@ a job that kills its workers is set aside like one that fails.
 
 from __future__ import annotations
 
+import glob
+import json
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .jobapi import JobApi
+from .jobapi import JobApi, JobApiError
 from .ledger import Ledger
+from .names import homes_of
 from .status import parse_time
 
 _AT_WORK = ("CLAIMED", "STARTED")
 # A worker that was started after its host was asked is not dead: it can only have claims as young as this.
 _SETTLED = timedelta(minutes=1)
+MOST_NAMED = 10
 
 
 def running_workers(probe: Mapping[str, Any]) -> list[str] | None:
@@ -32,6 +37,10 @@ def running_workers(probe: Mapping[str, Any]) -> list[str] | None:
     if "containers" not in probe:
         return None
     return [found["worker"] for found in probe["containers"] if found["state"] in ("running", "restarting", "paused")]
+
+
+class _Odd(Exception):
+    """Nothing can be concluded of a job; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,18 @@ class Rules:
     not_asked: Sequence[str] = field(default_factory=tuple)
     """Hosts that were left out: jobs of their workers stay as they are."""
 
-    def host_of(self, worker: str) -> str:
-        """The host whose worker that is; empty if it is none of ours."""
-        named = [host for host in (*self.running, *self.not_asked) if worker.startswith(f"UWorker_{host}_")]
-        return max(named, key=len, default="")
+    def fate_of(self, worker: str) -> tuple[str, str]:
+        """What has become of a worker: "dead", "alive" or not "known", or "unsure" with the host that could not tell.
+
+        Where several hosts may have it, it is dead if each of them says so.
+        """
+        homes = homes_of(worker, [*self.running, *self.not_asked])
+        if not homes or any(host in self.not_asked for host in homes):
+            return "unknown", ""
+        if any(worker in (self.running[host] or ()) for host in homes):
+            return "alive", ""
+        silent = [host for host in homes if self.running[host] is None]
+        return ("unsure", silent[0]) if silent else ("dead", "")
 
 
 @dataclass(frozen=True)
@@ -66,31 +83,42 @@ class Released:
     """These were free already, but had an old status."""
     set_aside: list[str] = field(default_factory=list)
     """These failed, or lost their workers, too often."""
-    unsure: Counter[str] = field(default_factory=Counter)
-    """How many jobs are held by the workers of each host that could not tell which it runs."""
+    unsure: dict[str, Counter[str]] = field(default_factory=dict)
+    """How many jobs each worker holds, by the host of those that could not tell which it runs."""
+    odd: dict[str, str] = field(default_factory=dict)
+    """What is the matter with jobs that nothing can be concluded of. They are left as they are."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """Why jobs could not be made available."""
 
     @property
     def changed(self) -> bool:
         return bool(self.failed or self.stale or self.tidied)
 
-    def summary(self, rules: Rules, most: int = 10) -> str:
-        """The outcome in a line, with the first of the jobs that were set aside."""
+    def summary(self, rules: Rules) -> str:
+        """The outcome in a line, with the first of the jobs that were set aside or are odd."""
         parts = [f"{len(self.failed)} failed and {len(self.stale)} stale jobs made available"]
         if self.tidied:
             parts.append(f"{len(self.tidied)} tidied")
         if self.set_aside:
-            more = ", ..." if len(self.set_aside) > most else ""
-            names = ", ".join(self.set_aside[:most]) + more
-            parts.append(f"{len(self.set_aside)} set aside after {rules.max_attempts} failures: {names}")
+            parts.append(
+                f"{len(self.set_aside)} set aside after {rules.max_attempts} failures: {_first(self.set_aside)}"
+            )
+        for kind, jobs in (("left alone, as they are odd", self.odd), ("could not be made available", self.faults)):
+            if jobs:
+                parts.append(f"{len(jobs)} {kind}: {_first(jobs)}")
         return ", ".join(parts)
 
     def warnings(self) -> list[str]:
-        """What only the user can decide, a line for each host."""
-        return [
-            f"{host} does not tell which workers it runs, and they hold {jobs} jobs: if it is lost, run this with"
-            f" -e qsmr_dead_workers=UWorker_{host}_*"
-            for host, jobs in sorted(self.unsure.items())
-        ]
+        """What only the user can decide, a line for each host and for the first of the odd jobs."""
+        lines = []
+        for host, workers in sorted(self.unsure.items()):
+            # Their names and no pattern: that could fit workers of other hosts.
+            names = json.dumps({"qsmr_dead_workers": [glob.escape(name) for name in sorted(workers)]})
+            lines.append(
+                f"{host} does not tell which workers it runs, and they hold {workers.total()} jobs: if it is lost, run"
+                f" this with -e {shlex.quote(names)}"
+            )
+        return lines + [f"Job {job} is left as it is: {what}" for job, what in list(self.odd.items())[:MOST_NAMED]]
 
 
 def release(api: JobApi, project: str, ledger: Ledger, rules: Rules, now: datetime, check: bool) -> Released:
@@ -101,61 +129,96 @@ def release(api: JobApi, project: str, ledger: Ledger, rules: Rules, now: dateti
     released = Released()
     # The list is read to its end first: it would change under our hands.
     for job in api.jobs(project):
-        found = _kind(job, rules, now)
-        if found == "unsure":
-            released.unsure[rules.host_of(str(job["Worker"]))] += 1
-        if found in ("", "unsure"):
+        name = str(job.get("Id"))
+        try:
+            kind = _treat(api, project, job, ledger, rules, now, check)
+        except JobApiError as error:
+            if error.status in (None, 401) or len(released.faults) == MOST_NAMED:
+                raise  # nothing that lies with this job
+            released.faults[name] = str(error)
             continue
-        failed_at = {"failed": job["Failed"], "dead": job["Claimed"]}.get(found)
-        set_aside = bool(failed_at) and ledger.count_failure(job["Id"], str(failed_at)) >= rules.max_attempts
-        kind = "set_aside" if set_aside else "stale" if found == "dead" else found
-        getattr(released, kind).append(job["Id"])
-        if not check and not (set_aside and found == "failed"):
-            _release(api, project, job, "FAILED" if set_aside else "AVAILABLE")
+        except _Odd as error:
+            released.odd[name] = str(error)
+            continue
+        except KeyError as error:
+            released.odd[name] = f"the service does not tell its {error}"
+            continue
+        if kind == "unsure":
+            worker = str(job["Worker"])
+            released.unsure.setdefault(rules.fate_of(worker)[1], Counter())[worker] += 1
+        elif kind:
+            getattr(released, kind).append(name)
     return released
+
+
+def _treat(
+    api: JobApi, project: str, job: dict[str, Any], ledger: Ledger, rules: Rules, now: datetime, check: bool
+) -> str:
+    """Make a job available if it is to be, and return what was done with it, as ``Released`` calls it; empty for
+    nothing. Raises _Odd.
+    """
+    found = _kind(job, rules, now)
+    if found not in ("failed", "dead", "stale", "tidied"):
+        return found
+    failed_at = {"failed": job["Failed"], "dead": job["Claimed"]}.get(found)
+    if failed_at and ledger.count_failure(job["Id"], str(failed_at)) >= rules.max_attempts:
+        done = check or found == "failed" or _release(api, project, job, "FAILED")
+        return "set_aside" if done else ""
+    done = check or _release(api, project, job, "AVAILABLE")
+    return ("stale" if found == "dead" else found) if done else ""
+
+
+def _first(jobs: Iterable[str]) -> str:
+    names = list(jobs)
+    return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
 
 
 def free_jobs_of(api: JobApi, project: str, worker: str) -> int:
     """Make the jobs available that a worker holds which is known to be gone, and return how many they were."""
     held = [job for job in api.jobs(project, worker=worker) if str(job["Status"]).upper() in _AT_WORK]
-    for job in held:
-        _release(api, project, job, "AVAILABLE")
-    return len(held)
+    return sum(_release(api, project, job, "AVAILABLE") for job in held)
 
 
 def _kind(job: dict[str, Any], rules: Rules, now: datetime) -> str:
-    """What is the matter with a job: "failed", "dead" (its worker), "stale", "tidied", "unsure", or nothing."""
+    """What is the matter with a job: "failed", "dead" (its worker), "stale", "tidied", "unsure", or nothing.
+
+    Raises _Odd.
+    """
+    if job["Status"] is None:
+        raise _Odd("it has no status, so that the service cannot tell the state of its project: have it set")
     status = str(job["Status"]).upper()
     if not job["IsClaimed"]:
         return "tidied" if status in (*_AT_WORK, "FAILED") else ""
     if status == "FAILED":
         return "failed" if rules.failed else ""
-    if status not in _AT_WORK:
+    if status == "FINISHED":
         return ""
+    if status not in _AT_WORK:
+        raise _Odd(f"it is claimed, and its status is {job['Status']!r}, which no worker of ours sets")
     worker, claimed = str(job["Worker"]), parse_time(job["Claimed"])
     if any(fnmatchcase(worker, pattern) for pattern in rules.dead_workers):
         return "dead"
     age = now - claimed if claimed else timedelta(0)
     if rules.stale_minutes is not None and claimed and age >= timedelta(minutes=rules.stale_minutes):
         return "stale"
-    host = rules.host_of(worker)
-    if not host or host in rules.not_asked:
-        return ""
-    running = rules.running[host]
-    if running is None:
+    fate = rules.fate_of(worker)[0]
+    if fate == "unsure":
         return "unsure"
+    if claimed is None and fate != "alive":
+        raise _Odd(f"it is claimed by {worker}, and the service does not say since when")
     # A claim of the future is from before somebody's clock was put right.
-    return "dead" if worker not in running and abs(age) >= _SETTLED else ""
+    return "dead" if fate == "dead" and abs(age) >= _SETTLED else ""
 
 
-def _release(api: JobApi, project: str, job: dict[str, Any], status: str) -> None:
+def _release(api: JobApi, project: str, job: dict[str, Any], status: str) -> bool:
     """Free the job, or keep it as failed, unless it is in other hands or done since the list was read."""
     if job["IsClaimed"]:
         claim = api.claim(project, job["Id"])
         if claim["ClaimedAtTime"] != job["Claimed"] or claim["ClaimedByWorker"] != job["Worker"]:
-            return
+            return False
         if api.status(project, job["Id"]).upper() == "FINISHED":
-            return
+            return False
         if status == "AVAILABLE":
             api.unclaim(project, job["Id"])
     api.set_status(project, job["Id"], status)
+    return True

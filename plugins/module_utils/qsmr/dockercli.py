@@ -6,7 +6,6 @@ lab hosts: Python 3.9 and the standard library.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from .errors import QsmrError
+from .names import worker_name
 
 DOCKER_TIMEOUT = 120.0
 # The driver that we say Podman has, whose store takes images only whole.
@@ -165,10 +165,8 @@ class Container:
 
     @property
     def worker(self) -> str:
-        """The name under which it claims jobs: the job service takes 64 characters, longer ones end with a digest."""
-        own = self.env.get("UWORKER_CONTAINER_NAME") or self.hostname
-        name = "_".join(filter(None, ("UWorker", self.env.get(HOSTNAME_KEY), own)))
-        return name if len(name) <= 64 else f"{name[:53]}_{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+        """The name under which it claims jobs."""
+        return worker_name(self.hostname, self.env.get(HOSTNAME_KEY, ""), self.env.get("UWORKER_CONTAINER_NAME", ""))
 
     @property
     def condition(self) -> str:

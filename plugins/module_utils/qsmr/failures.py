@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from .jobapi import JobApi, JobApiError
+from .names import LONGEST_WORKER_NAME, homes_of, part_of
 
 SAMPLE = 500
 """So many failed jobs have their output read, the newest: up to 64 KB each."""
@@ -207,13 +208,13 @@ def fisher_exact(bad: int, good: int, others_bad: int, others_good: int) -> floa
 
 
 def host_of(worker: str | None, homes: Mapping[str, str]) -> str:
-    """The host of a worker: as the hosts say (``homes``, by the worker's name), else as the worker's name does.
-
-    Our workers are called ``UWorker_<host>_<container>``.
-    """
+    """The host of a worker: as the hosts say (``homes``, by the worker's name), else as the worker's name does."""
     if not worker:
         return "unknown"
     if worker in homes:
         return homes[worker]
-    parts = worker.removeprefix("UWorker_").rsplit("_", 1)
-    return parts[0] or worker
+    if len(worker) == LONGEST_WORKER_NAME:  # one that does not have all of the host's name
+        found = homes_of(worker, set(homes.values()))
+        if len(found) == 1:
+            return found[0]
+    return part_of(worker) or worker.removeprefix("UWorker_")

@@ -18,6 +18,7 @@ from .errors import QsmrError
 from .hostfit import Limits, host_cores, host_memory, worker_count
 from .hostimage import Wanted
 from .hostpaths import why
+from .names import host_part
 from .release import COMPOSE_FILE, ENV_FILE, MANIFEST, Releases, parse_env
 
 SERVICE = "uworker"
@@ -51,7 +52,7 @@ class Desired:
 
     @property
     def env(self) -> dict[str, str]:
-        own = {HOSTNAME_KEY: self.hostname, GRACE_KEY: str(self.drain_timeout)}
+        own = {HOSTNAME_KEY: host_part(self.hostname), GRACE_KEY: str(self.drain_timeout)}
         return {**parse_env(self.files[ENV_FILE]), **own}
 
     def view(self) -> dict[str, Any]:
@@ -168,10 +169,9 @@ class WorkerHost:
     def gone(self) -> list[str]:
         """The names of workers that were seen here and are no more; none while the engine does not tell."""
         try:
-            left = {container.worker for container in self.containers()}
+            return sorted(self._seen - {container.worker for container in self.containers()})
         except QsmrError:
             return []
-        return sorted(self._seen - left)
 
     def find(self, desired: Desired) -> Found:
         image = self.docker.image(desired.image.name)
