@@ -180,7 +180,7 @@ from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module
 from ansible.module_utils.qsmr.addjobs import Adding
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.jobdoc import JobMaker
-from ansible.module_utils.qsmr.scanids import freq_modes_of, read_scans
+from ansible.module_utils.qsmr.scanids import freq_modes_of, read_scans, rows_before
 from ansible.module_utils.qsmr.scansource import ScanSource, scan_list
 
 # A run that outlived a killed playbook gets so many seconds to come to its end.
@@ -240,12 +240,14 @@ def run(module: AnsibleModule) -> dict:
             LOCK_PATIENCE,
         )
         result = adding.run(read_scans(path, freq_modes, parameters["skip"]), check=module.check_mode)
+        row = {"resume_row": rows_before(path, result.faults[0].line)} if result.failed and result.faults else {}
     outcome = {**result.facts, "scan_list": str(path)}
     for fault in result.faults if not result.failed else []:
         module.warn(f"{fault} is kept as it is")
     if result.failed:
-        row = {"resume_row": result.faults[0].row} if result.faults else {}
-        module.fail_json(msg=result.complaint(), **outcome, **row)
+        module.fail_json(
+            msg=result.complaint(str(path) if parameters["scans_from"] == "file" else "the list"), **outcome, **row
+        )
     return outcome
 
 

@@ -84,7 +84,7 @@ def successor(service: Service, project: str, scans: range, state: Path) -> int:
 def ours(service: Service, project: str, scans: range, state: Path) -> int:
     """What jobs.yml does, without the start of Ansible."""
     with JobApi(service.root, service.username, service.password) as api:
-        result = Adding(api, service.make, project, state).run((1, scan, row) for row, scan in enumerate(scans))
+        result = Adding(api, service.make, project, state).run((1, scan, line) for line, scan in enumerate(scans, 1))
     if result.failed:
         raise SystemExit(result.complaint())
     return len(scans)

@@ -20,7 +20,7 @@ def add(tmp_path):
         )
         with JobApi(service.root, service.username, service.password) as api:
             make = JobMaker(settings, project, version, cipher)
-            rows = ((1, scan, row) for row, scan in enumerate(scans))
+            rows = ((1, scan, line) for line, scan in enumerate(scans, 1))
             return Adding(api, make, project, tmp_path / state / project, patience=60).run(rows, check)
 
     return run

@@ -126,7 +126,7 @@ def one_run(seed: int, target: Target, directory: Path) -> str:
 
     def add(root: str) -> bool:
         with JobApi(root, target.username, target.password, connect_timeout=2, read_timeout=LATE - 0.5) as api:
-            rows = ((1, scan, row) for row, scan in enumerate(scans))
+            rows = ((1, scan, line) for line, scan in enumerate(scans, 1))
             return not Adding(api, make, project, directory, patience=PATIENCE).run(rows).failed
 
     with serving(proxied(target, seed, choose.choice([0.05, 0.15, 0.3]))) as root:

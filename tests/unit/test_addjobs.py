@@ -61,7 +61,7 @@ def add(tmp_path):
         settings = Settings(root, making.pop("secret", SECRET), service.root, USERNAME, PASSWORD)
         make = JobMaker(settings, "demo", **making)
         with JobApi(service.root, USERNAME, PASSWORD, read_timeout=0.5) as api:
-            rows = ((1, scan, row) for row, scan in enumerate(scans))
+            rows = ((1, scan, line) for line, scan in enumerate(scans, 1))
             adding = Adding(api, make, "demo", tmp_path / directory, patience=patience, keep_conflicts=keep_conflicts)
             return adding.run(rows, check)
 
@@ -195,7 +195,7 @@ def test_conflicting_jobs_are_named_and_the_others_added(service, add):
     result = add(service, range(1, 11))
     assert (result.counts.added, result.counts.conflict, result.counts.remain) == (8, 2, 0)
     assert set(service.jobs) == ids(range(1, 11))
-    assert "row 2, scan 1:3: conflict: 409" in result.complaint()
+    assert "line 3, scan 1:3: conflict: 409" in result.complaint()
     assert result.failed
 
 
@@ -242,7 +242,7 @@ def test_refused_jobs_are_named_and_the_others_added(any_service, add):
     any_service.refused = {"1:2": "no such scan"}
     result = add(any_service, range(1, 11))
     assert (result.counts.added, result.counts.refused) == (9, 1)
-    assert "row 1, scan 1:2: refused: 400 no such scan" in result.complaint()
+    assert "line 2, scan 1:2: refused: 400 no such scan" in result.complaint()
 
 
 def test_a_job_that_breaks_the_service_is_found_by_halving(any_service, add):
@@ -273,7 +273,7 @@ def test_a_service_that_dies_ends_the_run_which_can_be_taken_up(service, add):
     assert broken.counts.remain > 0
     assert broken.counts.added == len(service.jobs)
     assert "The run was ended: no answer of use" in broken.complaint()
-    assert broken.faults[0].row == broken.counts.added
+    assert broken.faults[0].line == 1 + broken.counts.added
     service.fault = lambda method, path: None
     again = add(service, range(1, 1001))
     assert not again.failed

@@ -74,7 +74,7 @@ def test_check_names_conflicts_alone_and_says_what_the_run_would_do_about_them(r
     kept = run(check=True, on_conflict="keep")
     assert kept["summary"] == "2 jobs to be added, 0 were there, 1 conflict (kept)"
     [warning] = kept["warnings"]
-    assert "row 1, scan 1:8: conflict: its source_url is http://elsewhere/" in str(warning)
+    assert "line 2, scan 1:8: conflict: its source_url is http://elsewhere/" in str(warning)
     refused = run(check=True)
     assert (refused["failed"], refused["resume_row"]) == (True, 1)
     assert "scan 1:7" not in refused["msg"]
@@ -93,14 +93,14 @@ def test_failure_names_scans_and_says_where_to_go_on(service, run):
     failed = run()
     assert failed["failed"]
     assert (failed["added"], failed["refused"], failed["resume_row"]) == (2, 1, 1)
-    assert "row 1, scan 1:8: refused: 400 no such scan" in failed["msg"]
+    assert "line 2, scan 1:8: refused: 400 no such scan" in failed["msg"]
 
 
 def test_kept_conflicts_are_warnings(service, run):
     run(config={"ODIN_SECRET": "another secret !"}, rows="8\n")
     done = run(on_conflict="keep")
     assert (done.get("failed", False), done["added"], done["conflict"]) == (False, 2, 1)
-    assert "row 1, scan 1:8: conflict" in str(done["warnings"])
+    assert "line 2, scan 1:8: conflict" in str(done["warnings"])
 
 
 def test_user_name_from_a_vault_blackens_nothing(service, run):
@@ -109,10 +109,23 @@ def test_user_name_from_a_vault_blackens_nothing(service, run):
     assert f"not by {USERNAME}" in failed["msg"]
 
 
-def test_rows_keep_their_number_behind_a_skip(service, run):
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize(
+    ("rows", "line", "resume"),
+    [
+        ("7\n8\n9\n", 2, 1),
+        ("\n\n7\r\n\r\n  \n8\n9\n\n", 6, 1),
+        ("6\n1:6\n\n6\n8\n9", 5, 3),
+        ("\ufeff\n7\n8\n9", 3, 1),
+    ],
+)
+def test_messages_number_lines_as_an_editor_does_whatever_is_skipped(service, run, rows, line, resume, skip, tmp_path):
     service.refused = {"1:8": "no such scan"}
-    assert run(skip=1)["resume_row"] == 1
-    assert set(service.jobs) == {"1:9"}
+    failed = run(rows=rows, skip=skip * resume)
+    assert f"line {line}, scan 1:8: refused" in failed["msg"]
+    assert f"jobs are not as {tmp_path}/" in failed["msg"]
+    assert failed["resume_row"] == resume, "rows, for --skip of the former script: blank lines are none"
+    assert ("1:9" in service.jobs, len(service.jobs)) == (True, 1 if skip else 2)
 
 
 @pytest.mark.parametrize(

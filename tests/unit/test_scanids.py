@@ -94,8 +94,8 @@ def test_a_missing_file_is_a_fault(tmp_path):
 
 
 def test_a_line_may_name_its_frequency_mode(scan_file):
-    assert list(read_scans(scan_file(b"2:7\n8\n"), [2])) == [(2, 7, 0), (2, 8, 1)]
-    assert list(read_scans(scan_file(b"13:7\n2:8\n\n13:8\n"), [2, 13])) == [(13, 7, 0), (2, 8, 1), (13, 8, 2)]
+    assert list(read_scans(scan_file(b"2:7\n8\n"), [2])) == [(2, 7, 1), (2, 8, 2)]
+    assert list(read_scans(scan_file(b"13:7\n2:8\n\n13:8\n"), [2, 13])) == [(13, 7, 1), (2, 8, 2), (13, 8, 4)]
 
 
 @pytest.mark.parametrize(

@@ -115,11 +115,11 @@ class Result:
         parts += ["the project is to be made"] if self.check and self.new_project else []
         return ", ".join(parts)
 
-    def complaint(self) -> str:
-        """Which jobs are not there and why, in as many lines as a screen holds."""
+    def complaint(self, listed_in: str = "the list") -> str:
+        """Which jobs of a list are not there and why, in as many lines as a screen holds."""
         counts = self.counts
         missing = counts.conflict + counts.refused + counts.remain
-        lines = [f"{missing} of {counts.wanted} jobs are not as the list has them: {self.summary()}"]
+        lines = [f"{missing} of {counts.wanted} jobs are not as {listed_in} has them: {self.summary()}"]
         if self.stopped:
             lines.append(f"The run was ended: {self.stopped}")
         # What was not sent needs no reason for each.
@@ -177,7 +177,7 @@ class Adding:
         self._progress = Progress(None, project)
 
     def run(self, scans: Iterable[tuple[int, int, int]], check: bool = False) -> Result:
-        """Add the jobs of ``scans``: frequency mode, scan id, and row in the user's list, which messages name.
+        """Add the jobs of ``scans``: frequency mode, scan id, and line in the user's list, which messages name.
 
         With ``check`` nothing is sent or written. Raises QsmrError if nothing could be done at all.
         """

@@ -57,7 +57,7 @@ CREATE TABLE failure (job_id TEXT PRIMARY KEY, failures INTEGER NOT NULL, last T
 # What a run compares lies in SQLite's temporary file, so that a million scans need no memory.
 _TEMPORARY = """
 CREATE TEMP TABLE wanted (
-    freq_mode INTEGER NOT NULL, scan_id INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (freq_mode, scan_id)
+    freq_mode INTEGER NOT NULL, scan_id INTEGER NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (freq_mode, scan_id)
 ) WITHOUT ROWID;
 CREATE TEMP TABLE listed (
     freq_mode INTEGER NOT NULL, scan_id INTEGER NOT NULL, differs TEXT, PRIMARY KEY (freq_mode, scan_id)
@@ -88,15 +88,15 @@ class Outcome(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A wanted job that is not there: its row in the user's list, its state, and the last that was said of it."""
+    """A wanted job that is not there: its line in the user's list, its state, and the last that was said of it."""
 
-    row: int
+    line: int
     scan: Scan
     state: str
     answer: str
 
     def __str__(self) -> str:
-        return f"row {self.row}, scan {self.scan}: {self.state}: {self.answer}"
+        return f"line {self.line}, scan {self.scan}: {self.state}: {self.answer}"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Ledger:
         self._sql.close()
 
     def want(self, scans: Iterable[tuple[int, int, int]]) -> int:
-        """Take in the wanted jobs as (frequency mode, scan id, row in the user's list); returns how many come again."""
+        """Take in the wanted jobs as (frequency mode, scan id, line in the list); returns how many come again."""
         rows = 0
 
         def counted() -> Iterator[tuple[int, int, int]]:
@@ -277,7 +277,7 @@ class Ledger:
                 """INSERT INTO todo (freq_mode, scan_id, existed)
                    SELECT freq_mode, scan_id, listed.scan_id IS NOT NULL OR state IS 'added'
                    FROM wanted LEFT JOIN job USING (freq_mode, scan_id) LEFT JOIN listed USING (freq_mode, scan_id)
-                   WHERE (state IS NOT 'added' OR recipe != ?) AND differs IS NULL ORDER BY row""",
+                   WHERE (state IS NOT 'added' OR recipe != ?) AND differs IS NULL ORDER BY line""",
                 [self._recipe],
             )
         return self._count("SELECT count(*) FROM todo"), self._count("SELECT count(*) FROM todo WHERE NOT existed")
@@ -329,12 +329,12 @@ class Ledger:
     def faults(self, most: int, state: str = "") -> list[Fault]:
         """The wanted jobs that are not added, or only those in one state, in the order of the list, at most so many."""
         rows = self._sql.execute(
-            """SELECT row, freq_mode, scan_id, coalesce(state, ''), coalesce(answer, '')
+            """SELECT line, freq_mode, scan_id, coalesce(state, ''), coalesce(answer, '')
                FROM wanted LEFT JOIN job USING (freq_mode, scan_id)
-               WHERE (state IS NOT 'added' OR recipe != ?1) AND (?2 = '' OR state = ?2) ORDER BY row LIMIT ?3""",
+               WHERE (state IS NOT 'added' OR recipe != ?1) AND (?2 = '' OR state = ?2) ORDER BY line LIMIT ?3""",
             [self._recipe, state, most],
         )
-        return [Fault(row, Scan(mode, scan), state, answer) for row, mode, scan, state, answer in rows]
+        return [Fault(line, Scan(mode, scan), state, answer) for line, mode, scan, state, answer in rows]
 
     def count_failure(self, job_id: str, failed_at: str) -> int:
         """Note that the job's processing failed at that time; returns how often it has failed by now.

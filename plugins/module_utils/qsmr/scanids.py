@@ -8,6 +8,7 @@ written so, and two spellings of one number would pass as two scans: such a line
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -35,10 +36,10 @@ def freq_modes_of(text: str) -> list[int]:
 
 
 def read_scans(path: Path, freq_modes: Sequence[int], skip: int = 0) -> Iterator[tuple[int, int, int]]:
-    """Frequency mode, scan id and row of each scan of a file, in its order, without the first ``skip`` rows.
+    """Frequency mode, scan id and line of each scan of a file, in its order, without the first ``skip`` rows.
 
-    Rows count from 0, blank lines are no rows. A line that names no frequency mode is of the one in ``freq_modes``; if
-    there are several, each line must name one of them.
+    Lines count from 1, as in editors; blank lines are no rows. A line that names no frequency mode is of the one in
+    ``freq_modes``; if there are several, each line must name one of them.
     Bad lines, wherever they are, raise QsmrError once the file is read to its end, so nothing must be done with the
     scans before the iterator is exhausted. The skipped rows are checked like the others.
     """
@@ -68,7 +69,7 @@ def _scans_of(
         mode = int(found[1]) if found and found[1] else only_mode
         if found and mode in freq_modes and mode and (scan_id := int(found[2])) <= _LARGEST:
             if row >= skip:
-                yield mode, scan_id, row
+                yield mode, scan_id, number
         else:
             bad += 1
             if len(faults) < MOST_SHOWN:
@@ -83,6 +84,13 @@ def _scans_of(
         raise QsmrError(f"{name} holds no scan ids")
     if skip >= row:
         raise QsmrError(f"{name} has {row} rows: skipping the first {skip} leaves none")
+
+
+def rows_before(path: Path, line: int) -> int:
+    """How many rows there are before a line: blank ones are none."""
+    with path.open("rb") as stream:
+        before = itertools.islice(stream, line - 1)
+        return sum(1 for text in before if text.removeprefix(_BOM).strip())
 
 
 def _fault(mode: int | None, freq_modes: Sequence[int]) -> str:
