@@ -46,10 +46,15 @@ options:
     description: Where a command keeps its downloads (C(CACHE_DIR) of its environment).
     type: path
     required: true
+  to_be_made:
+    description: For check mode. Names of base images that an earlier task would have made.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
-    description: Says what would be built.
+    description: Says what would be built, what is built on an image of O(to_be_made) included.
   diff_mode:
     support: full
     description: Digests of the inputs of images that differ, old and new.
@@ -85,7 +90,8 @@ from ansible.module_utils.qsmr.local_image import Recipe, ensure
 
 def run(module: AnsibleModule) -> dict:
     recipes = [Recipe(**{**image, "context": Path(image["context"])}) for image in module.params["images"]]
-    outcomes = ensure(recipes, Path(module.params["cache_dir"]), module.check_mode)
+    given = module.params
+    outcomes = ensure(recipes, Path(given["cache_dir"]), module.check_mode, given["to_be_made"])
     changed = [outcome for outcome in outcomes if outcome.changed]
     return {
         "changed": bool(changed),
@@ -109,6 +115,7 @@ def main() -> None:
         argument_spec={
             "images": {"type": "list", "elements": "dict", "required": True, "options": image},
             "cache_dir": {"type": "path", "required": True},
+            "to_be_made": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

@@ -18,6 +18,9 @@ options:
       - The snapshot's directory on the control node. From it the action plugin of this name fills O(snapshot), O(files)
         and O(worker_env).
     type: path
+  foretold:
+    description: For check mode. A snapshot that is still to be made, instead of O(directory); see M(qsmr_snapshot).
+    type: dict
   snapshot:
     description: Content of the snapshot's C(snapshot.json).
     type: dict
@@ -172,6 +175,7 @@ def main() -> None:
             "compose_project": {"type": "str", "required": True},
             "host_dir": {"type": "path", "required": True},
             "directory": {"type": "path"},
+            "foretold": {"type": "dict"},
             "snapshot": {"type": "dict"},
             "files": {"type": "dict"},
             "worker_env": {"type": "str", "no_log": True},

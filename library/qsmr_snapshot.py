@@ -49,6 +49,10 @@ options:
     description: Image that the snapshot's image is built on.
     type: str
     default: qsmr-fleet/worker
+  worker_image_to_be_made:
+    description: For check mode. An earlier task would have made O(worker_image) anew.
+    type: bool
+    default: false
   directory:
     description: Where snapshots lie.
     type: path
@@ -83,7 +87,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says what would be made, and builds nothing.
+    description: Says what would be made, for the tasks that follow, too, and builds nothing.
   diff_mode:
     support: full
     description: Shows what the newest snapshot differs in. Of a secret it shows only that it does.
@@ -137,6 +141,10 @@ actions:
   returned: when O(state=present)
   type: list
   elements: str
+foretold:
+  description: What is known in check mode of the snapshot that would be made, for M(qsmr_snapshot_info); else empty.
+  returned: when O(state=present)
+  type: dict
 reused:
   description: Directory of the snapshot whose image was used; empty if none was.
   returned: when O(state=present)
@@ -161,6 +169,7 @@ OPTIONS = {
     "qsmr_config": {"type": "str", "default": ""},
     "invemode": {"type": "str", "default": ""},
     "worker_image": {"type": "str", "default": "qsmr-fleet/worker"},
+    "worker_image_to_be_made": {"type": "bool", "default": False},
     "directory": {"type": "path", "required": True},
     "source": {"type": "path", "default": ""},
     "signing_key": {"type": "path", "default": "", "no_log": False},
@@ -187,6 +196,7 @@ def run(module: AnsibleModule) -> dict:
         "differences": outcome.differences,
         "actions": outcome.actions,
         "reused": outcome.reused,
+        "foretold": outcome.foretold,
         "diff": {"before": outcome.before, "after": outcome.after},
     }
     if outcome.snapshot:

@@ -32,13 +32,19 @@ options:
     type: list
     elements: str
     default: []
+  foretold:
+    description: For check mode. The snapshot that M(qsmr_snapshot) would have made before, which is then the newest.
+    type: dict
+    default: {}
 attributes:
   action:
     support: full
     description: There is nothing else, since the snapshots are on the control node.
   check_mode:
     support: full
-    description: Where there is no snapshot yet, as before the first run, it warns and finds none instead of failing.
+    description:
+      - With O(foretold) it answers as if that snapshot were there.
+      - Where there is no snapshot yet, as before the first run, it warns and finds none instead of failing.
   diff_mode:
     support: none
     description: Changes nothing.
@@ -58,11 +64,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: The snapshot's directory; empty in check mode if there is none yet.
+  description: The snapshot's directory; empty in check mode if it is still to be made.
   returned: success
   type: str
 manifest:
-  description: Content of its C(snapshot.json).
+  description: Content of its C(snapshot.json); empty in check mode if there is none yet.
+  returned: success
+  type: dict
+foretold:
+  description: O(foretold), if that is the snapshot; else empty.
   returned: success
   type: dict
 compose_project:

@@ -18,6 +18,16 @@ options:
       - The snapshot's directory on the control node. From it the action plugin of this name fills O(snapshot), O(files)
         and O(worker_env).
     type: path
+  foretold:
+    description: For check mode. A snapshot that is still to be made, instead of O(directory); see M(qsmr_snapshot).
+    type: dict
+  config_file:
+    description: File with the five settings, which O(foretold) needs on the control node.
+    type: path
+  config:
+    description: The same settings, for values that come from a vault. They win over the file.
+    type: dict
+    default: {}
   snapshot:
     description: Content of the snapshot's C(snapshot.json).
     type: dict
@@ -196,6 +206,9 @@ def main() -> None:
             "compose_project": {"type": "str", "required": True},
             "host_dir": {"type": "path", "required": True},
             "directory": {"type": "path"},
+            "foretold": {"type": "dict"},
+            "config_file": {"type": "path"},
+            "config": {"type": "dict", "default": {}, "no_log": True},
             "snapshot": {"type": "dict"},
             "release": {"type": "str"},
             "files": {"type": "dict"},

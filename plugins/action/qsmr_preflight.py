@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.rollout import clock_faults  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
-from qsmr.snapshot import release_of  # noqa: E402
+from qsmr.snapshot import in_words, take_release  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -27,11 +27,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        directory = arguments.pop("directory", "")
-        config_file, config = arguments.pop("config_file", ""), arguments.pop("config", {})
+        config_file, config = arguments.get("config_file", ""), arguments.get("config", {})
         try:
-            if directory:
-                arguments |= release_of(Path(directory))
+            take_release(arguments)
             if config_file or config:
                 arguments["odin_api_root"] = load_settings(config_file or None, config).odin_api_root
         except QsmrError as error:
@@ -40,4 +38,4 @@ class ActionModule(ActionBase):
         answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         if answer.get("differences") or answer.get("faults"):
             answer["faults"] += clock_faults(answer["clock"], asked, time.time())
-        return answer
+        return in_words(answer) if self._task.args.get("foretold") else answer

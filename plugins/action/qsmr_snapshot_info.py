@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.names import docker_name  # noqa: E402
 from qsmr.signature import TrustedKeys  # noqa: E402
-from qsmr.snapshot import NoSnapshot, choose_snapshot  # noqa: E402
+from qsmr.snapshot import NoSnapshot, choose_snapshot, read_snapshot  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -32,16 +32,23 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "required": True},
                 "source": {"type": "path"},
                 "trusted_keys": {"type": "list", "elements": "str", "default": []},
+                "foretold": {"type": "dict", "default": {}},
             }
         )
         source = Path(given["source"]) if given["source"] else None
-        answer: dict[str, Any] = {"changed": False, "directory": "", "manifest": {}}
+        foretold = given["foretold"]
+        answer: dict[str, Any] = {"changed": False, "directory": "", "manifest": {}, "foretold": {}}
         try:
             trusted = TrustedKeys(given["trusted_keys"])
-            found = choose_snapshot(given["project"], Path(given["directory"]), source)
-            if trusted:
-                trusted.check(found)
-            answer |= {"directory": str(found.directory), "manifest": found.manifest}
+            if foretold and not (source and read_snapshot(source).project == given["project"]):
+                if trusted:
+                    trusted.check_signer(foretold["signer"])
+                answer |= {"manifest": foretold["snapshot"], "foretold": foretold}
+            else:
+                found = choose_snapshot(given["project"], Path(given["directory"]), source)
+                if trusted:
+                    trusted.check(found)
+                answer |= {"directory": str(found.directory), "manifest": found.manifest}
         except NoSnapshot as error:
             if not self._task.check_mode:
                 raise AnsibleActionFail(str(error)) from error

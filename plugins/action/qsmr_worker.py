@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
-from qsmr.snapshot import release_of  # noqa: E402
+from qsmr.snapshot import in_words, take_release  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -24,11 +24,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        directory = arguments.pop("directory", "")
-        if directory:
-            try:
-                arguments |= release_of(Path(directory))
-            except QsmrError as error:
-                raise AnsibleActionFail(str(error)) from error
+        try:
+            take_release(arguments)
+        except QsmrError as error:
+            raise AnsibleActionFail(str(error)) from error
         answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
-        return answer
+        return in_words(answer) if self._task.args.get("foretold") else answer

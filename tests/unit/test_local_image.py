@@ -145,6 +145,17 @@ def test_is_built_again_when_its_base_image_changes(engine, context, tmp_path):
     assert make(worker)[0].changed
 
 
+def test_check_mode_foretells_what_is_built_on_an_image_that_is_to_be_made(engine, context, tmp_path):
+    other = tmp_path / "base"
+    other.mkdir()
+    (other / "Dockerfile").write_text("FROM scratch\n")
+    worker = Recipe("lab/worker:1", context, base="lab/base:1")
+    make(Recipe("lab/base:1", other))
+    make(worker)
+    assert not make(worker, check_mode=True)[0].changed
+    assert ensure([worker], tmp_path / "cache", True, to_be_made=["lab/base:1"])[0].changed
+
+
 def test_build_arguments_are_inputs_and_reach_docker(engine, context):
     make(Recipe("lab/worker:1", context, build_args={"PACKAGES": "one"}))
     assert make(Recipe("lab/worker:1", context, build_args={"PACKAGES": "one two"}))[0].changed

@@ -111,6 +111,14 @@ def test_environment_that_changed_is_refused(snapshot, keys, changes):
         check(snapshot, keys["lab"][1])
 
 
+def test_check_mode_refuses_a_snapshot_that_would_be_signed_by_none_of_the_keys(keys):
+    trusted = TrustedKeys([str(keys["lab"][1])])
+    trusted.check_signer(SigningKey(keys["lab"][0]).public)
+    for signer in ("", SigningKey(keys["stranger"][0]).public):
+        with pytest.raises(QsmrError, match="would be signed by none of the qsmr_trusted_keys .*lab.pub"):
+            trusted.check_signer(signer)
+
+
 def test_private_key_that_others_may_use_is_refused(keys, tmp_path):
     key = tmp_path / "signing.key"
     key.write_bytes(keys["lab"][0].read_bytes())

@@ -20,7 +20,15 @@ from qsmr.errors import QsmrError
 from qsmr.files import limit_umask
 from qsmr.release import parse_env
 from qsmr.signature import SigningKey
-from qsmr.snapshot import choose_snapshot, find_snapshots, newest_snapshot, read_snapshot
+from qsmr.snapshot import (
+    choose_snapshot,
+    find_snapshots,
+    in_words,
+    newest_snapshot,
+    read_snapshot,
+    release_of,
+    take_release,
+)
 from qsmr.snapshotmaker import Request, ensure
 
 ROLE = Path(__file__).parents[2] / "roles" / "snapshot"
@@ -110,6 +118,7 @@ def given_parameters(tmp_path):
         "build_command": "./build.sh",
         "job_command": "/qsmr/run_runscript.sh /opt/matlab/v90",
         "worker_image": "qsmr-fleet/worker",
+        "worker_image_to_be_made": False,
         "dockerfile": str(ROLE / "files/Dockerfile"),
         "templates": str(ROLE / "templates"),
         "directory": str(tmp_path / "out"),
@@ -225,6 +234,35 @@ def test_each_change_is_named_and_makes_a_further_snapshot(make, tmp_path, given
     assert outcome.reused == ("" if builds_image else str(first.directory))
     assert newest_snapshot(tmp_path / "out", "demo") == outcome.snapshot
     assert make(**parameters).actions == [], "and then it is there"
+
+
+def test_what_check_mode_foretells_is_what_is_made_where_the_image_is_there(make):
+    make()
+    foretold = make(check_mode=True, qsmr_config="q_std").foretold
+    made = make(qsmr_config="q_std").snapshot
+    hosts_get = release_of(made.directory)
+    assert (foretold["snapshot"], foretold["files"]) == (hosts_get["snapshot"], hosts_get["files"])
+    assert PASSWORD not in str(foretold)
+
+
+def test_a_foretold_release_gets_its_secrets_on_the_control_node_alone(make, given_parameters):
+    foretold = make(check_mode=True).foretold
+    made = release_of(make().snapshot.directory)
+    arguments = {"foretold": foretold, "config_file": given_parameters["config_file"], "config": {}, "count": "1"}
+    take_release(arguments)
+    assert set(arguments) == {"snapshot", "files", "worker_env", "count"}
+    ours, theirs = parse_env(arguments["worker_env"]), parse_env(made["worker_env"])
+    assert ours.pop("QSMR_SNAPSHOT_ID") == arguments["snapshot"]["snapshot_id"] != theirs.pop("QSMR_SNAPSHOT_ID")
+    assert ours == theirs
+    told = in_words({"differences": [f"image: a:1 -> {foretold['snapshot']['image']['name']}"], "changed": True})
+    assert told == {"differences": ["image: a:1 -> the image to be built"], "changed": True}
+
+
+def test_a_worker_image_that_is_to_be_made_means_another_snapshot(make):
+    make()
+    [difference] = make(check_mode=True, worker_image_to_be_made=True).differences
+    assert difference.startswith("worker image: ") and difference.endswith(" -> to be built")
+    assert make(worker_image_to_be_made=True).differences == [], "a run has made it by then, and looks at it"
 
 
 def test_a_new_project_takes_the_image_of_another(make, docker, tmp_path):

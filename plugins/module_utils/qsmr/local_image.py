@@ -105,14 +105,17 @@ def inspect(name: str) -> Image | None:
     raise QsmrError(f"Image {name} cannot be looked up: {reason}")
 
 
-def ensure(recipes: Sequence[Recipe], cache_dir: Path, check_mode: bool = False) -> list[Outcome]:
+def ensure(
+    recipes: Sequence[Recipe], cache_dir: Path, check_mode: bool = False, to_be_made: Sequence[str] = ()
+) -> list[Outcome]:
     """Make every image current, side by side since building is mostly waiting.
 
-    A base image has to be there before the images that are built on it: give it to an earlier call.
+    A base image has to be there before the images that are built on it: give it to an earlier call. In check mode name
+    those that such a call would have made in ``to_be_made``.
     Raises QsmrError that names every image that could not be made.
     """
     with _one_at_a_time(cache_dir, check_mode), ThreadPoolExecutor(max(1, len(recipes))) as pool:
-        attempts = [pool.submit(_ensure, recipe, cache_dir, check_mode) for recipe in recipes]
+        attempts = [pool.submit(_ensure, recipe, cache_dir, check_mode, to_be_made) for recipe in recipes]
     faults = [str(error) for attempt in attempts if isinstance(error := attempt.exception(), QsmrError)]
     if faults:
         raise QsmrError("\n".join(faults))
@@ -134,9 +137,9 @@ def _one_at_a_time(cache_dir: Path, check_mode: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _ensure(recipe: Recipe, cache_dir: Path, check_mode: bool) -> Outcome:
+def _ensure(recipe: Recipe, cache_dir: Path, check_mode: bool, to_be_made: Sequence[str]) -> Outcome:
     context = context_tar(recipe.context)
-    base = inspect(recipe.base) if recipe.base else None
+    base = inspect(recipe.base) if recipe.base and recipe.base not in to_be_made else None
     if recipe.base and not base and not check_mode:
         raise QsmrError(f"Image {recipe.name} was not built: its base image {recipe.base} is not there. Make it first.")
     facts = {"base": base.id if base else None, "build_args": dict(recipe.build_args), "command": list(recipe.command)}

@@ -16,7 +16,7 @@ from pathlib import Path
 from .errors import QsmrError
 from .libraries import libraries
 from .release import parse_env
-from .snapshot import ENV_FILE, MANIFEST, SUMS, Snapshot
+from .snapshot import ENV_FILE, MANIFEST, PASSWORD_KEY, SUMS, Snapshot
 
 with libraries():
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -29,7 +29,6 @@ with libraries():
     )
 
 SIGNATURE = f"{SUMS}.sig"
-PASSWORD_KEY = "UWORKER_JOB_API_PASSWORD"  # noqa: S105 the variable's name
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
@@ -47,6 +46,15 @@ class TrustedKeys:
 
     def __str__(self) -> str:
         return ", ".join(dict.fromkeys(name for name, _key in self._keys))
+
+    def check_signer(self, signer: str) -> None:
+        """Raise QsmrError unless a snapshot that is still to be made, and signed by this key, will pass ``check``."""
+        ours = {_raw(key) for _name, key in self._keys}
+        if not signer or ours.isdisjoint(map(_raw, _public_keys(signer))):
+            raise QsmrError(
+                f"The snapshot to be made would be signed by none of the qsmr_trusted_keys ({self}): "
+                "set qsmr_signing_key to the private key of one of them"
+            )
 
     def check(self, snapshot: Snapshot) -> None:
         """Raise QsmrError unless one of the keys has signed the snapshot as it is."""
@@ -92,7 +100,8 @@ class SigningKey:
             )
         self._key = key
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.trusted = TrustedKeys([public.decode()])
+        self.public = public.decode()
+        self.trusted = TrustedKeys([self.public])
 
     def sign(self, directory: Path) -> bytes:
         """The signature of the snapshot that lies in ``directory``."""
@@ -117,6 +126,10 @@ def _public_keys(source: str) -> list[Ed25519PublicKey]:
     if not ours or len(ours) < len(keys):
         raise QsmrError(f"Trusted key {_name(source)} is no Ed25519 public key in PEM: check qsmr_trusted_keys")
     return ours
+
+
+def _raw(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def _name(source: str) -> str:

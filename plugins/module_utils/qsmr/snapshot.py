@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from .archive import file_sha256
 from .errors import QsmrError
 from .names import check_image_names, check_project_name
+from .settings import Settings, load_settings
 
 FORMAT = 1
 IMAGE_FILE, MANIFEST, SUMS, ENV_FILE = "docker_image", "snapshot.json", "SHA256SUMS", "worker.env"
@@ -22,6 +24,9 @@ COMPOSE_FILE, START_SCRIPT = "docker-compose.yml", "start_worker.sh"
 # Not worker.env: a digest of known lines and one password, readable by all, would let the password be guessed offline.
 SUMMED = (IMAGE_FILE, COMPOSE_FILE, START_SCRIPT, MANIFEST)
 CREATED = "%Y-%m-%dT%H:%M:%SZ"
+ID_KEY, PASSWORD_KEY = "QSMR_SNAPSHOT_ID", "UWORKER_JOB_API_PASSWORD"
+# Stands in check mode for a snapshot's id and its image's tag, which are known when they are made.
+TO_BE_MADE = "to-be-made"
 DIRECTORY_NAME = re.compile(r"qsmr_snapshot_(?P<project>[A-Za-z][A-Za-z0-9]*)_(?P<date>\d{6})(?:_(?P<number>\d+))?")
 
 
@@ -101,6 +106,53 @@ def read_snapshot(directory: Path) -> Snapshot:
     if wrong:
         raise QsmrError(f"{directory} is not what was built: {', '.join(wrong)} changed since")
     return Snapshot(directory, manifest)
+
+
+def environment(settings: Settings, project: str, given: Mapping[str, str], snapshot_id: str) -> dict[str, str]:
+    """What worker.env holds; ``given`` are the retrieval's own settings, as snapshot.json has them."""
+    return {
+        "UWORKER_JOB_API_ROOT": settings.job_api_root,
+        "UWORKER_JOB_API_PROJECT": project,
+        "UWORKER_JOB_API_USERNAME": settings.job_api_username,
+        PASSWORD_KEY: settings.job_api_password,
+        "UWORKER_EXTERNAL_API_USERNAME": "notused",
+        "UWORKER_EXTERNAL_API_PASSWORD": "notused",
+        **given,
+        ID_KEY: snapshot_id,
+    }
+
+
+def env_text(values: Mapping[str, str]) -> str:
+    """The content of worker.env."""
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def take_release(arguments: dict[str, Any]) -> None:
+    """Put what a host needs of a release in the place of the words that name it on the control node.
+
+    Those are ``directory``, or in check mode ``foretold``, the snapshot that a run would make first, as the module
+    qsmr_snapshot tells it: what its worker.env would hold follows from ``config_file`` and ``config``.
+    """
+    directory, foretold = arguments.pop("directory", ""), arguments.pop("foretold", {})
+    config = arguments.pop("config_file", ""), arguments.pop("config", {})
+    if foretold:
+        manifest = foretold["snapshot"]
+        values = environment(load_settings(*config), manifest["project"], manifest["settings"], manifest["snapshot_id"])
+        arguments |= {"snapshot": manifest, "files": foretold["files"], "worker_env": env_text(values)}
+    elif directory:
+        arguments |= release_of(Path(directory))
+
+
+def in_words(answer: Any) -> Any:
+    """A host's answer about a release that is foretold, with words for what has no name yet."""
+    if isinstance(answer, Mapping):
+        return {key: in_words(value) for key, value in answer.items()}
+    if isinstance(answer, list):
+        return [in_words(value) for value in answer]
+    if not isinstance(answer, str):
+        return answer
+    text = re.sub(rf"qsmr_snapshot_[a-z0-9-]+:{TO_BE_MADE}", "the image to be built", answer)
+    return text.replace(TO_BE_MADE, "the snapshot to be made")
 
 
 def release_of(directory: Path) -> dict[str, Any]:

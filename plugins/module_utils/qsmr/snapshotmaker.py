@@ -33,7 +33,7 @@ from .names import check_project_name, docker_name
 from .pushplan import pack
 from .release import parse_env
 from .settings import Settings, load_settings
-from .signature import PASSWORD_KEY, SIGNATURE, SigningKey, TrustedKeys, environment_digest
+from .signature import SIGNATURE, SigningKey, TrustedKeys, environment_digest
 from .snapshot import (
     COMPOSE_FILE,
     CREATED,
@@ -41,10 +41,14 @@ from .snapshot import (
     FORMAT,
     IMAGE_FILE,
     MANIFEST,
+    PASSWORD_KEY,
     START_SCRIPT,
     SUMMED,
     SUMS,
+    TO_BE_MADE,
     Snapshot,
+    env_text,
+    environment,
     find_snapshots,
     read_snapshot,
 )
@@ -54,7 +58,6 @@ with libraries():
 
 # What lies beside the snapshots while we work, and in the code directory while it is built.
 PARTIAL = ".qsmr_snapshot_"
-ID_KEY = "QSMR_SNAPSHOT_ID"
 # Building and saving take as long as they take (5 minutes for the original's 4.6 GB); this ends what hangs. In seconds.
 DOCKER_TIMEOUT = 4 * 3600.0
 LINES_SHOWN = 20
@@ -66,7 +69,7 @@ class Request:
 
     ``source`` is a snapshot whose image to use instead of building one; ``templates`` holds those of COMPOSE_FILE and
     START_SCRIPT. With a ``signing_key`` the snapshot gets signed, and images are taken only from snapshots which that
-    key or a trusted one has signed.
+    key or a trusted one has signed. ``worker_image_to_be_made``: a run that is no check would have made it anew by now.
     """
 
     project: str
@@ -78,6 +81,7 @@ class Request:
     build_command: tuple[str, ...]
     job_command: str
     worker_image: str
+    worker_image_to_be_made: bool
     dockerfile: Path
     templates: Path
     directory: Path
@@ -129,6 +133,7 @@ class Request:
             build_command=build_command,
             job_command=given["job_command"],
             worker_image=given["worker_image"],
+            worker_image_to_be_made=given["worker_image_to_be_made"],
             dockerfile=Path(given["dockerfile"]),
             templates=Path(given["templates"]),
             directory=Path(given["directory"]).absolute(),
@@ -188,6 +193,7 @@ class Outcome:
 
     ``differences`` say why, ``actions`` what was done (in check mode: would be), ``before`` and ``after`` are the pairs
     that differ, without secrets. ``reused`` is the directory whose image was taken, ``snapshot`` what there is now.
+    ``foretold`` is what check mode knows of the snapshot that would be made, see ``snapshot.take_release``.
     """
 
     snapshot: Snapshot | None
@@ -197,6 +203,7 @@ class Outcome:
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
     reused: str = ""
+    foretold: dict[str, Any] = field(default_factory=dict)
 
 
 def ensure(request: Request, docker: Docker, now: datetime, check_mode: bool = False) -> Outcome:
@@ -278,7 +285,9 @@ class _Maker:
         outcome.actions = ["image reused" if with_image else "image built and saved", "snapshot written"]
         if newest:
             self.date_after(newest)
-        if not check_mode:
+        if check_mode:
+            outcome.foretold = self.foretell(inputs, with_image)
+        else:
             outcome.snapshot = self.make(inputs, files, with_image)
         return outcome
 
@@ -298,7 +307,8 @@ class _Maker:
 
     def image_inputs(self, files: dict[str, str], check_mode: bool = False) -> dict[str, str]:
         """What an image is made of, as far as it can change."""
-        worker_image = self.docker.image(self.request.worker_image)
+        to_be_made = check_mode and self.request.worker_image_to_be_made
+        worker_image = None if to_be_made else self.docker.image(self.request.worker_image)
         if worker_image is None and not check_mode:
             raise QsmrError(f"Worker image {self.request.worker_image} is not on this machine: snapshot.yml makes it")
         return {
@@ -325,19 +335,12 @@ class _Maker:
         texts = self.rendered(current.manifest["image"]["name"], current.manifest["inputs"])
         return _state(inputs, self.environment(current.id), texts, self.request.odin_project)
 
+    @property
+    def retrieval_settings(self) -> dict[str, str]:
+        return {"QSMR_CONFIG": self.request.qsmr_config, "QSMR_INVEMODE": self.request.invemode}
+
     def environment(self, snapshot_id: str) -> dict[str, str]:
-        settings = self.request.settings
-        return {
-            "UWORKER_JOB_API_ROOT": settings.job_api_root,
-            "UWORKER_JOB_API_PROJECT": self.request.project,
-            "UWORKER_JOB_API_USERNAME": settings.job_api_username,
-            PASSWORD_KEY: settings.job_api_password,
-            "UWORKER_EXTERNAL_API_USERNAME": "notused",
-            "UWORKER_EXTERNAL_API_PASSWORD": "notused",
-            "QSMR_CONFIG": self.request.qsmr_config,
-            "QSMR_INVEMODE": self.request.invemode,
-            ID_KEY: snapshot_id,
-        }
+        return environment(self.request.settings, self.request.project, self.retrieval_settings, snapshot_id)
 
     def rendered(self, image_name: str, inputs_digest: str) -> dict[str, str]:
         values = {
@@ -362,8 +365,7 @@ class _Maker:
             partial.chmod(0o755)
             if with_image:
                 _link_or_copy(with_image.image_file, partial / IMAGE_FILE)
-                kept = ("image", "archive", "base_image", "code", "image_inputs", "inputs")
-                made_of = {key: with_image.manifest[key] for key in kept}
+                made_of = _made_of(with_image)
             else:
                 made_of = self.build_image(inputs, files, partial)
             with (partial / IMAGE_FILE).open("rb") as stream:
@@ -379,6 +381,28 @@ class _Maker:
                 f"{error} (its layers could not be compressed now, so that the first push will be slower)"
             )
         return snapshot
+
+    def foretell(self, inputs: dict[str, str], with_image: Snapshot | None) -> dict[str, Any]:
+        """What hosts would get of the snapshot if it were made now: all of it where its image is there already."""
+        if with_image:
+            made_of = _made_of(with_image)
+            manifest = self.manifest(made_of, self.snapshot_id(made_of["image"]["id"]))
+        else:
+            worker_image = self.docker.image(self.request.worker_image) or {}
+            image = {
+                "name": f"qsmr_snapshot_{docker_name(self.request.project)}:{TO_BE_MADE}",
+                "id": f"sha256:{TO_BE_MADE}",
+                "architecture": worker_image.get("Architecture", ""),
+                "layers": [],
+            }
+            manifest = self.manifest({"image": image, "inputs": _inputs_digest(inputs)}, TO_BE_MADE)
+        texts = self.texts(manifest)
+        key = self.request.signing_key
+        return {
+            "snapshot": manifest,
+            "files": {name: texts[name] for name in (COMPOSE_FILE, MANIFEST)},
+            "signer": key.public if key else "",
+        }
 
     def build_image(self, inputs: dict[str, str], files: dict[str, str], directory: Path) -> dict[str, Any]:
         """Build the code and the image, save it in ``directory``; returns what snapshot.json says about them."""
@@ -486,25 +510,33 @@ class _Maker:
         id_file.unlink()
         return image_id
 
-    def write_files(self, directory: Path, made_of: dict[str, Any]) -> dict[str, Any]:
-        request = self.request
-        snapshot_id = self.snapshot_id(made_of["image"]["id"])
-        manifest = {
+    def manifest(self, made_of: Mapping[str, Any], snapshot_id: str) -> dict[str, Any]:
+        """The content of snapshot.json."""
+        return {
             "format": FORMAT,
-            "project": request.project,
-            "odin_project": request.odin_project,
+            "project": self.request.project,
+            "odin_project": self.request.odin_project,
             "snapshot_id": snapshot_id,
             "created": self.created.astimezone(UTC).strftime(CREATED),
-            "settings": {"QSMR_CONFIG": request.qsmr_config, "QSMR_INVEMODE": request.invemode},
+            "settings": self.retrieval_settings,
             "environment": environment_digest(self.environment(snapshot_id)),
             **made_of,
         }
-        texts = self.rendered(made_of["image"]["name"], made_of["inputs"])
-        texts[MANIFEST] = json.dumps(manifest, indent=2) + "\n"
+
+    def texts(self, manifest: Mapping[str, Any]) -> dict[str, str]:
+        """The snapshot's files that are no secret, by name, without SHA256SUMS."""
+        texts = self.rendered(manifest["image"]["name"], manifest["inputs"])
+        return {**texts, MANIFEST: json.dumps(manifest, indent=2) + "\n"}
+
+    def write_files(self, directory: Path, made_of: dict[str, Any]) -> dict[str, Any]:
+        request = self.request
+        snapshot_id = self.snapshot_id(made_of["image"]["id"])
+        manifest = self.manifest(made_of, snapshot_id)
+        texts = self.texts(manifest)
         sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
         sums[IMAGE_FILE] = made_of["archive"]["sha256"]
         texts[SUMS] = "".join(f"{sums[name]}  {name}\n" for name in SUMMED)
-        texts[ENV_FILE] = "".join(f"{key}={value}\n" for key, value in self.environment(snapshot_id).items())
+        texts[ENV_FILE] = env_text(self.environment(snapshot_id))
         for name, text in texts.items():
             write_atomically(directory / name, text, {START_SCRIPT: 0o755, ENV_FILE: 0o600}.get(name, 0o644))
         if request.signing_key:
@@ -524,6 +556,12 @@ class _Maker:
         finally:
             os.close(descriptor)
         return target
+
+
+def _made_of(snapshot: Snapshot) -> dict[str, Any]:
+    """What a snapshot with the same image takes over of snapshot.json."""
+    kept = ("image", "archive", "base_image", "code", "image_inputs", "inputs")
+    return {key: snapshot.manifest[key] for key in kept}
 
 
 @contextlib.contextmanager
