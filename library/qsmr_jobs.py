@@ -68,8 +68,10 @@ options:
     description:
       - What to do about a scan whose job in the service has another document (another source, target or result URL).
       - V(fail) adds all others and fails, V(keep) lets it be.
+      - A job whose EAX target alone differs is there. Other programs make random ones, and whether it was made with
+        your secret the service does not show. V(strict) takes it for a conflict, and fails as V(fail).
     type: str
-    choices: [fail, keep]
+    choices: [fail, keep, strict]
     default: fail
   state_dir:
     description: Where the ledger and the progress of each project are kept.
@@ -202,7 +204,7 @@ OPTIONS = {
     "skip": {"type": "int", "default": 0},
     "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
     "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},
-    "on_conflict": {"type": "str", "choices": ["fail", "keep"], "default": "fail"},
+    "on_conflict": {"type": "str", "choices": ["fail", "keep", "strict"], "default": "fail"},
     "state_dir": {"type": "path", "required": True},
     "connections": {"type": "int", "default": 8},
     "patience_seconds": {"type": "float", "default": 300},
@@ -236,7 +238,7 @@ def run(module: AnsibleModule) -> dict:
             directory,
             parameters["connections"],
             parameters["patience_seconds"],
-            parameters["on_conflict"] == "keep",
+            parameters["on_conflict"],
             LOCK_PATIENCE,
         )
         result = adding.run(read_scans(path, freq_modes, parameters["skip"]), check=module.check_mode)

@@ -55,14 +55,14 @@ def add(tmp_path):
         patience=5.0,
         root="http://odin/rest_api",
         directory="state",
-        keep_conflicts=False,
+        on_conflict="fail",
         **making,
     ):
         settings = Settings(root, making.pop("secret", SECRET), service.root, USERNAME, PASSWORD)
         make = JobMaker(settings, "demo", **making)
         with JobApi(service.root, USERNAME, PASSWORD, read_timeout=0.5) as api:
             rows = ((1, scan, line) for line, scan in enumerate(scans, 1))
-            adding = Adding(api, make, "demo", tmp_path / directory, patience=patience, keep_conflicts=keep_conflicts)
+            adding = Adding(api, make, "demo", tmp_path / directory, patience=patience, on_conflict=on_conflict)
             return adding.run(rows, check)
 
     return run
@@ -195,7 +195,7 @@ def test_conflicting_jobs_are_named_and_the_others_added(service, add):
     result = add(service, range(1, 11))
     assert (result.counts.added, result.counts.conflict, result.counts.remain) == (8, 2, 0)
     assert set(service.jobs) == ids(range(1, 11))
-    assert "line 3, scan 1:3: conflict: 409" in result.complaint()
+    assert "line 3, scan 1:3: conflict: only its target_url differs" in result.complaint()
     assert result.failed
 
 
@@ -213,7 +213,7 @@ def test_a_job_of_another_root_is_shown_with_both(service, add):
 def test_conflicts_may_be_kept(service, add):
     add(service, [3], secret="another secret !", directory="another")
     stored = dict(service.jobs)
-    result = add(service, [3, 4], keep_conflicts=True)
+    result = add(service, [3, 4], on_conflict="keep")
     assert (result.failed, result.counts.conflict, result.counts.added) == (False, 1, 1)
     assert result.summary() == "1 jobs added, 0 were there, 1 conflict (kept)"
     assert service.jobs["1:3"] == stored["1:3"]

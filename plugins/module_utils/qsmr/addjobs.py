@@ -27,6 +27,15 @@ from .sender import FIRST_PAUSE, Sender, Stopped
 
 MOST_SHOWN = 20
 _LARGEST_NUMBER = 2**63 - 1
+# How a job of the service can differ from ours, and which settings can be the reason. The service never shows a target.
+_ONLY_TARGET = "only its target_url differs"
+_REASONS = {
+    "its source_url": ("ODIN_API_ROOT",),
+    "its view_result_url": ("qsmr_odin_project",),
+    "it has no view_result_url": ("qsmr_target_version",),
+    "it has a view_result_url": ("qsmr_target_version",),
+    _ONLY_TARGET: ("ODIN_SECRET", "qsmr_target_cipher"),
+}
 _JOB_ID = re.compile(r"([1-9][0-9]{0,8}):([1-9][0-9]{0,18})")
 # A service that does not answer the first question is down or not where it is said to be: no use in waiting long.
 _FIRST_PATIENCE = 10.0
@@ -49,8 +58,12 @@ class Result:
     retries: int = 0
     stopped: str = ""
     """Why the run ended early."""
-    keep_conflicts: bool = False
-    """Whether a job that the service has with another document may stay as it is."""
+    on_conflict: str = "fail"
+    """What to do about a job that the service has with another document, as the module qsmr_jobs says."""
+    other_targets: int = 0
+    """Jobs that were there with an EAX target that is not ours: other programs make random ones."""
+    suspects: list[str] = field(default_factory=list)
+    """The settings that can be the reason of the conflicts."""
     check: bool = False
     unsure: int = 0
     """Jobs that were there, and that only the service can tell from ours, when it is sent them."""
@@ -65,7 +78,7 @@ class Result:
     @property
     def failed(self) -> bool:
         """Whether there is a job of the list that the service does not have."""
-        conflict = self.counts.conflict and not self.keep_conflicts
+        conflict = self.counts.conflict and self.on_conflict != "keep"
         return bool(self.stopped or conflict or self.counts.refused or self.counts.remain)
 
     @property
@@ -106,9 +119,11 @@ class Result:
         """The run in a line."""
         counts = self.counts
         unsure = f" ({self.unsure} of them show no difference, but hide their target)" if self.unsure else ""
+        if self.other_targets:
+            unsure = f" ({self.other_targets} of them with another EAX target, which is random)"
         added = "jobs to be added" if self.check else "jobs added"
         parts = [f"{counts.added} {added}", f"{counts.were_there} were there{unsure}"]
-        kept = " (kept)" if self.keep_conflicts else ""
+        kept = " (kept)" if self.on_conflict == "keep" else ""
         parts += [f"{counts.conflict} conflict{kept}"] if counts.conflict else []
         parts += [f"{counts.refused} refused"] if counts.refused else []
         parts += [f"{counts.remain} remain"] if counts.remain else []
@@ -129,9 +144,13 @@ class Result:
             lines.append(f"and {counts.conflict + counts.refused - len(named)} more")
         if counts.conflict:
             lines.append(
-                "A conflict is a job of the same scan with another document: was it added with another Odin root,"
-                " secret, project, version or cipher? Where it may stay, set qsmr_on_conflict to keep"
+                "A conflict is a job of the same scan with another document: was it added with another"
+                f" {' or '.join(self.suspects)}? Where it may stay, set qsmr_on_conflict to keep"
             )
+            if self.on_conflict == "strict" and "qsmr_target_cipher" in self.suspects:
+                lines.append(
+                    "EAX targets of other programs are random: with qsmr_on_conflict set to fail they may differ"
+                )
         lines.append("Run it again to go on: nothing is added twice")
         return "\n".join(lines)
 
@@ -162,7 +181,7 @@ class Adding:
         directory: Path,
         connections: int = 8,
         patience: float = 300.0,
-        keep_conflicts: bool = False,
+        on_conflict: str = "fail",
         lock_patience: float = 0.0,
     ) -> None:
         """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble."""
@@ -172,7 +191,7 @@ class Adding:
         self._directory = directory
         self._connections = connections
         self._patience = patience
-        self._keep_conflicts = keep_conflicts
+        self._on_conflict = on_conflict
         self._lock_patience = lock_patience
         self._progress = Progress(None, project)
 
@@ -196,7 +215,12 @@ class Adding:
                         f"The ledger in {self._directory} cannot be used: {error}; check the disk"
                     ) from None
                 raise
-            result = replace(result, keep_conflicts=self._keep_conflicts)
+            result = replace(
+                result,
+                on_conflict=self._on_conflict,
+                other_targets=ledger.number("added", _ONLY_TARGET),
+                suspects=self._suspects(ledger),
+            )
             self._progress.say("failed" if result.failed else "done")
             return result
 
@@ -231,14 +255,16 @@ class Adding:
             self._patiently(lambda: self._api.put_project(self._project, name=self._project), patience)
         sender = Sender(self._api, self._project, self._make, self._patience)
         stopped, unsure = self._send_all(ledger, sender, planned)
+        answers = ledger.answers()
         if not stopped:
+            self._settle_conflicts(ledger)
             self._confirm(ledger, before.jobs if before else 0, unsure)
         return Result(
             ledger.counts(),
             new_project=before is None,
             repeated=repeated,
             gone=gone,
-            answers=ledger.answers(),
+            answers=answers,
             retries=sender.retries,
             stopped=stopped,
             faults=ledger.faults(MOST_SHOWN),
@@ -275,6 +301,23 @@ class Adding:
                     pace.follow(size, time.monotonic() - since, beside)
                     unsure = unsure or any(outcome.state == "exists" for outcome in outcomes)
                     done += size
+
+    def _settle_conflicts(self, ledger: Ledger) -> None:
+        """Find out in what the jobs differ that the service refused as other ones.
+
+        What differs in an EAX target alone is there, unless the user is strict: whoever else adds it has random ones.
+        """
+        if ledger.conflicts_to_look_up():
+            self._compare(ledger, self._patience)
+        random_targets = self._make.has_random_targets and self._on_conflict != "strict"
+        ledger.settle_conflicts(_ONLY_TARGET, accept=random_targets)
+
+    def _suspects(self, ledger: Ledger) -> list[str]:
+        """The settings that can be the reason of the conflicts."""
+        found = [name for said, names in _REASONS.items() if ledger.number("conflict", said) for name in names]
+        if "ODIN_SECRET" in found and not self._make.view_result_url(1, 1):
+            found.append("qsmr_odin_project")
+        return list(dict.fromkeys(found)) or ["recipe"]
 
     def _confirm(self, ledger: Ledger, jobs_before: int | None, unsure: bool) -> None:
         """Ask the service whether what it took is there: its number of jobs tells, and if not, its list."""
@@ -313,6 +356,8 @@ class Adding:
         for name, own, other in zip(("source_url", "view_result_url"), ours, theirs, strict=True):
             if own and other and own != other:
                 return f"its {name} is {other}, ours {own}"
+        if "URL-Result" in urls and bool(ours[1]) != bool(theirs[1]):
+            return f"it has no view_result_url, ours is {ours[1]}" if ours[1] else "it has a view_result_url, ours none"
         return None
 
     def _patiently(self, call: Callable[[], T], patience: float) -> T:

@@ -38,6 +38,11 @@ class JobMaker:
         """Whether the Python 2 scripts gave other tokens: their JSON had another key order, and ECB shows that."""
         return self._cipher == "ecb"
 
+    @property
+    def has_random_targets(self) -> bool:
+        """Whether other programs make a target that is never the same twice, and the rest shows the Odin project."""
+        return self._cipher == "eax" and self._version != "v4"
+
     def __call__(self, freq_mode: int, scan_id: int, python2_order: bool = False) -> dict[str, str]:
         """The document of a scan, with the token as the Python 3 or as the Python 2 scripts made it."""
         token = self._encode(plaintext(scan_id, freq_mode, self._project, python2_order))

@@ -53,6 +53,11 @@ CREATE TABLE agreed (only INTEGER PRIMARY KEY CHECK (only = 1), service TEXT NOT
 -- How often a job's processing failed, and when the service says that it last did.
 CREATE TABLE failure (job_id TEXT PRIMARY KEY, failures INTEGER NOT NULL, last TEXT NOT NULL) WITHOUT ROWID;
 """,
+    """
+-- The recipe of the document that the service took from us. NULL where somebody else made it, or there is none.
+ALTER TABLE job ADD COLUMN made_by INTEGER REFERENCES recipe (id);
+UPDATE job SET made_by = recipe WHERE state = 'added';
+""",
 )
 # What a run compares lies in SQLite's temporary file, so that a million scans need no memory.
 _TEMPORARY = """
@@ -253,7 +258,7 @@ class Ledger:
                 [now, self._recipe],
             )
             return self._sql.execute(
-                """UPDATE job SET changed = ?, state = 'gone', answer = 'the service does not list it'
+                """UPDATE job SET changed = ?, state = 'gone', answer = 'the service does not list it', made_by = NULL
                    WHERE state IN ('added', 'exists') AND NOT EXISTS (
                        SELECT 1 FROM listed WHERE (freq_mode, scan_id) = (job.freq_mode, job.scan_id)
                        AND (differs IS NULL OR job.recipe != ?))""",
@@ -268,7 +273,7 @@ class Ledger:
         """
         with self._transaction():
             self._sql.execute(
-                """INSERT INTO job SELECT freq_mode, scan_id, ?1, 'conflict', 0, differs, ?2
+                """INSERT INTO job SELECT freq_mode, scan_id, ?1, 'conflict', 0, differs, ?2, NULL
                    FROM wanted JOIN listed USING (freq_mode, scan_id) WHERE differs IS NOT NULL
                    ON CONFLICT DO UPDATE SET recipe = ?1, state = 'conflict', answer = excluded.answer, changed = ?2""",
                 [self._recipe, int(time.time())],
@@ -293,7 +298,7 @@ class Ledger:
         """Record that these jobs are about to be sent."""
         with self._transaction():
             self._sql.executemany(
-                """INSERT INTO job VALUES (?1, ?2, ?3, 'sending', 1, '', ?4) ON CONFLICT DO UPDATE
+                """INSERT INTO job VALUES (?1, ?2, ?3, 'sending', 1, '', ?4, NULL) ON CONFLICT DO UPDATE
                    SET recipe = ?3, state = 'sending', attempts = attempts + 1, answer = '', changed = ?4""",
                 [(*scan, self._recipe, int(time.time())) for scan in scans],
             )
@@ -302,9 +307,43 @@ class Ledger:
         """Record what became of jobs that were sent."""
         with self._transaction():
             self._sql.executemany(
-                "UPDATE job SET state = ?, answer = ?, changed = ? WHERE (freq_mode, scan_id) = (?, ?)",
+                """UPDATE job SET state = ?1, answer = ?2, changed = ?3, made_by = iif(?1 = 'added', recipe, made_by)
+                   WHERE (freq_mode, scan_id) = (?4, ?5)""",
                 [(outcome.state, outcome.answer, int(time.time()), *outcome.scan) for outcome in outcomes],
             )
+
+    def conflicts_to_look_up(self) -> int:
+        """How many of the jobs that were sent are others in the service, which has not listed them yet."""
+        return self._count(
+            """SELECT count(*) FROM todo JOIN job USING (freq_mode, scan_id) LEFT JOIN listed USING (freq_mode, scan_id)
+               WHERE state = 'conflict' AND listed.scan_id IS NULL"""
+        )
+
+    def settle_conflicts(self, only_target: str, accept: bool) -> None:
+        """Say of jobs that were sent and are others in the service in what they differ, as it lists them.
+
+        Those that show no difference are, with ``accept``, there, unless it has our own document of another recipe.
+        """
+        with self._transaction():
+            self._sql.execute(
+                """UPDATE todo SET existed = 1 FROM job WHERE state = 'conflict'
+                   AND (job.freq_mode, job.scan_id) = (todo.freq_mode, todo.scan_id)"""
+            )
+            self._sql.execute(
+                """UPDATE job SET answer = coalesce(differs, ?1),
+                       state = iif(?2 AND differs IS NULL AND coalesce(made_by, recipe) = recipe, 'added', state)
+                   FROM todo JOIN listed USING (freq_mode, scan_id)
+                   WHERE state = 'conflict' AND (job.freq_mode, job.scan_id) = (todo.freq_mode, todo.scan_id)""",
+                [only_target, accept],
+            )
+
+    def number(self, state: str, said: str) -> int:
+        """How many wanted jobs are in a state, of which that was said, or what begins with it."""
+        return self._count(
+            """SELECT count(*) FROM wanted JOIN job USING (freq_mode, scan_id)
+               WHERE state = ?1 AND substr(answer, 1, length(?2)) = ?2""",
+            *(state, said),
+        )
 
     def counts(self) -> Counts:
         """What has become of the wanted jobs."""
