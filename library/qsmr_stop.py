@@ -17,7 +17,8 @@ options:
     required: true
   remove:
     description:
-      - Also remove the containers, the project's releases, and its images that no other container is made from.
+      - Also remove the containers, the project's releases, and the names of its images. An image that only this project
+        names and that another container is made from stays, and a warning says so.
     type: bool
     default: false
   drain_timeout:
@@ -92,7 +93,9 @@ def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     after = {"running workers": 0}
     if module.params["remove"]:
         pruning = Pruning(host.docker, host.releases, host.compose_project, module.params["image"])
-        images = pruning.unused_images(containers)
+        images, staying = pruning.removable_images(containers)
+        for name in staying:
+            module.warn(f"{name} stays: a container that is not of this project is made from it")
         before |= {"containers": len(containers), "releases": host.releases.ids(), "images": images}
         after |= {"containers": 0, "releases": [], "images": []}
     result["diff"] = {"before": before, "after": after}

@@ -47,6 +47,8 @@ class HostDouble:
 
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     containers: list[dict[str, Any]] = field(default_factory=list)
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """Containers that are not of the project."""
     condition: str = "healthy"
     loads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     fails: Mapping[str, str] = field(default_factory=dict)
@@ -131,13 +133,16 @@ class HostDouble:
             answer = {"DockerRootDir": "/", "Architecture": self.architecture, "Driver": self.store}
             return Result(0, json.dumps({**answer, "DriverStatus": status, "ServerVersion": "26.1.5"}))
         if words[0] == "ps":
-            return Result(0, "\n".join(container["Id"] for container in self.containers))
+            shown = self.containers if "--filter" in words else [*self.containers, *self.others]
+            return Result(0, "\n".join(container["Id"] for container in shown))
         if words[:2] == ("container", "inspect") and "--format" in words:
-            return Result(0, "\n".join(c["Image"] for c in self.containers if c["Id"] in words))
+            return Result(0, "\n".join(c["Image"] for c in [*self.containers, *self.others] if c["Id"] in words))
         if words[:2] == ("container", "inspect"):
             return Result(0, json.dumps([c for c in self.containers if c["Id"] in words]))
         if words[:2] == ("image", "ls") and "--format" in words:
-            return Result(0, "\n".join(name.partition(":")[2] for name in self.images))
+            repository = words[-1].removeprefix("reference=")
+            tags = [name.rpartition(":") for name in self.images]
+            return Result(0, "\n".join(tag for name, _colon, tag in tags if name == repository))
         if words[:2] == ("image", "rm"):
             self.images.pop(words[2])
         if words[:2] == ("image", "ls"):

@@ -95,10 +95,19 @@ class Pruning:
         if plan.removed:
             layers.prune()
 
-    def unused_images(self, own: Sequence[Container]) -> list[str]:
-        """The names of the project's images that no container is made from, but perhaps some of these."""
+    def removable_images(self, own: Sequence[Container]) -> tuple[list[str], list[str]]:
+        """The names of the project's images that can go with these containers, and those that others hold here.
+
+        An image that another project's containers are made from has that project's name, too, and stays under it.
+        """
         in_use = self._images_in_use(own)
-        return [f"{self.repository}:{tag}" for tag, found in self.images().items() if found["Id"] not in in_use]
+        going: list[str] = []
+        staying: list[str] = []
+        for tag, found in self.images().items():
+            elsewhere = [name for name in found.get("RepoTags") or [] if name.rpartition(":")[0] != self.repository]
+            is_free = found["Id"] not in in_use or bool(elsewhere)
+            (going if is_free else staying).append(f"{self.repository}:{tag}")
+        return going, staying
 
     def remove_images(self, names: Sequence[str]) -> None:
         for name in names:

@@ -1,0 +1,53 @@
+"""stop.yml -e qsmr_remove=true: nothing of the project stays on a host, and what has to stay is named."""
+
+from __future__ import annotations
+
+import pytest
+from host_double import image, state
+from host_modules import Engine, ModuleLab
+
+OURS = ["qsmr_snapshot_demo:r1", "qsmr_snapshot_demo:r2"]
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch, capsys):
+    lab = ModuleLab(tmp_path, monkeypatch, capsys, Engine())
+    lab.workers("r1")
+    return lab
+
+
+def container_of_another(lab: ModuleLab, image_name: str) -> None:
+    """Another project, or the user herself, runs something of this image."""
+    found = lab.engine.images[image_name]
+    lab.engine.others = [
+        {
+            "Id": "other",
+            "Name": "/other",
+            "Image": found["Id"],
+            "State": state("running"),
+            "Config": {"Image": image_name},
+        }
+    ]
+
+
+def test_tag_goes_though_a_container_of_another_project_uses_the_same_image(lab):
+    """Equal code makes equal images: the other project has its own name for it."""
+    theirs = "qsmr_snapshot_other:r1"
+    both = {**image("sha256:r1"), "RepoTags": [OURS[0], theirs]}
+    lab.engine.images |= {OURS[0]: both, theirs: both}
+    container_of_another(lab, theirs)
+    foretold = lab.stop(remove=True, check=True)
+    done = lab.stop(remove=True)
+    assert done["diff"]["after"]["images"] == []
+    assert f"images: {', '.join(OURS)} -> none" in done["differences"]
+    assert list(lab.engine.images) == [theirs]
+    assert (foretold["differences"], "warnings" in done) == (done["differences"], False)
+    assert not lab.stop(remove=True)["changed"]
+
+
+def test_image_that_somebody_else_uses_by_our_name_stays_and_is_named(lab):
+    container_of_another(lab, OURS[0])
+    done = lab.stop(remove=True)
+    assert list(lab.engine.images) == [OURS[0]]
+    [warning] = done["warnings"]
+    assert f"{OURS[0]} stays: a container that is not of this project is made from it" in str(warning)
