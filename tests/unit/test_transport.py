@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -17,8 +18,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from push_snapshots import write_snapshot
 from qsmr import transport
 from qsmr.errors import QsmrError
@@ -293,6 +297,156 @@ def test_a_lying_host_is_named_and_corrupts_nobody(tmp_path: Path) -> None:
     assert notes
     assert all("host2 passed on wrong bytes" in note for note in notes)
     assert len(notes) <= 3 * 4  # at most what was asked of it before it was found out
+
+
+# What a host says after it has got its orders. Most of these ended everybody's push.
+MALFORMED = {
+    "chunk that does not exist": '{"kind": "got", "chunks": "0x1%s", "relayed": false}' % ("0" * 40),
+    "bad chunk that does not exist": '{"kind": "bad", "n": 999999}',
+    "bad chunk before any was sent": '{"kind": "bad", "n": 0}',
+    "no chunk at all": '{"kind": "bad", "n": -1}',
+    "blob of another size": '{"kind": "holds", "first": 0, "count": 9000000000, "chunks": "0x0"}',
+    "chunks of no blob": '{"kind": "holds", "first": 0, "count": 40, "chunks": "0xf%s"}' % ("0" * 40),
+    "blob of no name": '{"kind": "done", "sha256": "00"}',
+    "list": "[1, 2]",
+    "number": "7",
+    "brackets": "[" * 100_000,
+    "infinite size": '{"kind": "beat", "size": 1e999}',
+    "words of a start file": "Welcome to host2!",
+    "letters of another alphabet": "{\xff",
+    "fault in numbers": '{"kind": "fault", "text": [1]}',
+    "frame without its parts": '{"kind": "ready"}',
+    "port that cannot be": '{"kind": "ready", "address": "127.0.0.1", "port": 70000}',
+    "address that is none": '{"kind": "ready", "address": 7, "port": 70}',
+}
+SAYS = """
+_start = Agent._start
+async def start(agent, frame, credential):
+    agent._control._writer.write({line!r} + b"\\n")
+    await _start(agent, frame, credential)
+Agent._start = start
+"""
+
+
+@pytest.mark.parametrize("line", MALFORMED.values(), ids=MALFORMED)
+def test_what_a_host_says_out_of_form_costs_that_host_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(transport, "ATTEMPTS", 1)
+    lab = Lab(tmp_path, 3)
+    lab.tricks["host2"] = SAYS.format(line=line.encode("latin-1"))
+    one = blob(tmp_path, 40 * CHUNK)
+    outcomes = lab.push([one], relay=True)
+    assert lab.sessions == dict.fromkeys(lab.names, 1)
+    for name in ("host1", "host3"):
+        assert not outcomes[name].fault
+        assert lab.content(name, one) == one.path.read_bytes()
+    assert "out of form" in outcomes["host2"].fault or "[1]" in outcomes["host2"].fault
+
+
+TELLS = """
+_tell = Channel.send
+def told(channel, kind, payload=b"", **values):
+    if kind == "have":
+        channel._writer.write({line!r} + b"\\n")
+    _tell(channel, kind, payload, **values)
+Channel.send = told
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "peer", "index": 1e999}',
+        '{"kind": "have", "chunks": 7}',
+        '{"kind": "get", "n": 1e999}',
+        '{"kind": "get", "n": -5}',
+        '{"kind": "chunk", "n": 3}',
+        "[1]",
+        "[" * 100_000,
+    ],
+)
+def test_what_a_host_tells_others_out_of_form_costs_none_of_them(tmp_path: Path, line: str) -> None:
+    """They stop to trade with it; all of them get the blob, the malformed one, too, from here."""
+    lab = Lab(tmp_path, 3)
+    lab.tricks["host2"] = TELLS.format(line=line.encode())
+    one = blob(tmp_path, 40 * CHUNK)
+    outcomes = lab.push([one], relay=True)
+    assert {name: outcome.fault for name, outcome in outcomes.items()} == dict.fromkeys(lab.names, "")
+    assert lab.sessions == dict.fromkeys(lab.names, 1)
+
+
+def test_host_that_takes_itself_for_another_costs_nobody_a_session(tmp_path: Path) -> None:
+    """What the others tell of it is of a host that does not exist."""
+    lab = Lab(tmp_path, 3)
+    lab.tricks["host2"] = (
+        "_started = Agent._start\n"
+        "async def start(agent, frame, credential):\n"
+        "    await _started(agent, {**frame, 'index': 999}, credential)\n"
+        "Agent._start = start\n"
+    )
+    one = blob(tmp_path, 40 * CHUNK)
+    outcomes = lab.push([one], relay=True)
+    assert [outcome.fault for outcome in outcomes.values()] == [""] * 3
+    assert lab.sessions == dict.fromkeys(lab.names, 1)
+
+
+def test_command_that_cannot_be_started_here_costs_that_host_alone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, 2)
+    one = blob(tmp_path, CHUNK)
+    jobs = {name: Job([one], str(lab.staging(name)), lambda name=name: lab.start(name)) for name in lab.names}
+    jobs["host2"] = Job([one], str(lab.staging("host2")), lambda: Start(["/nowhere/ssh"]))
+    outcomes = distribute(jobs, relay=False)
+    assert (outcomes["host1"].fault, lab.content("host1", one)) == ("", one.path.read_bytes())
+    assert outcomes["host2"].fault.startswith("/nowhere/ssh cannot be started here: ")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["0x1", "0xfff"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+KINDS = st.sampled_from(["ready", "holds", "got", "done", "made", "link", "liar", "bad", "fault", "beat"])
+KEYS = st.sampled_from(
+    ["address", "port", "first", "count", "chunks", "relayed", "sha256", "well", "peer", "up", "n", "text", "size"]
+)
+FRAMES = st.one_of(
+    st.binary(max_size=60),
+    VALUES.map(lambda value: json.dumps(value).encode()),
+    st.builds(
+        lambda kind, values: json.dumps({"kind": kind, **values}).encode(),
+        KINDS | VALUES,
+        st.dictionaries(KEYS, VALUES | st.integers(0, 5), max_size=6),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Blob:
+    return blob(tmp_path_factory.mktemp("fuzz"), 3 * CHUNK)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FRAMES, max_size=6))
+def test_no_words_of_a_host_end_the_push_of_others(small: Blob, frames: list[bytes]) -> None:
+    """Only what the session of that one host is lost by, whatever it says."""
+
+    async def talk() -> None:
+        push = transport._Push(dict.fromkeys(["a", "b"], Job([small], "/s", lambda: Start([]))), True, 0, 0, print)
+        for file in push._files.values():
+            file.hash()
+        host, reader = push._hosts[0], asyncio.StreamReader(limit=transport.LINE_LIMIT)
+        writer = Mock(is_closing=lambda: False)
+        host.begin(transport.Channel(reader, writer, 0))
+        push._hosts[1].begin(transport.Channel(asyncio.StreamReader(), writer, 0))
+        host.port = 0
+        push._announce(host)
+        reader.feed_data(b"\n".join([*frames, b""]))
+        reader.feed_eof()
+        await push._hear(host)
+
+    with pytest.raises((*transport.LOST, transport._Lost)):
+        asyncio.run(talk())
 
 
 def test_a_stopped_host_delays_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

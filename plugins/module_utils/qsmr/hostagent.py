@@ -43,7 +43,7 @@ PEER_WINDOW = 4  # chunks that one host is asked for at a time
 MAKER = "import sys; sys.path.insert(0, sys.argv[1]); from qsmr.hostmaker import main; main()"
 
 # What goes wrong when the other side is gone, or does not keep to the protocol.
-LOST = (OSError, EOFError, ValueError, LookupError, TypeError, asyncio.TimeoutError)
+LOST = (OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, asyncio.TimeoutError)
 
 
 class Channel:
@@ -60,10 +60,13 @@ class Channel:
         line = await self._reader.readline()
         if not line:
             raise EOFError
-        header: dict[str, Any] = json.loads(line)
-        size = int(header.get("size", 0))
-        if not 0 <= size <= self._limit:
-            raise ValueError(size)
+        try:
+            header: dict[str, Any] = json.loads(line)
+        except RecursionError:
+            raise ValueError("brackets within brackets") from None
+        size = header.get("size", 0) if isinstance(header, dict) else None
+        if not isinstance(size, int) or not 0 <= size <= self._limit:
+            raise ValueError(f"a frame of size {size!r}")
         payload = await self._reader.readexactly(size) if size else b""
         self.heard = time.monotonic()
         return header, payload

@@ -249,6 +249,10 @@ class _Lost(Exception):
         self.is_final = is_final
 
 
+class _Malformed(ValueError):
+    """What a host says does not keep to the protocol. That is its own loss and nobody else's."""
+
+
 class _Host:
     """One host: what it holds, lacks and is being sent. Sets of chunks are integers, a bit for each."""
 
@@ -273,6 +277,7 @@ class _Host:
         self.is_making = bool(channel and self.job.make)
         self.known = 0  # chunks of which the host has told whether it holds them
         self.announced: set[str] = set()
+        self.told = 0  # chunks of the blobs that were announced
         self.settled: set[str] = set()
         self.under_way: dict[int, float] = {}  # since when
         self.links: set[int] = set()
@@ -302,6 +307,31 @@ class _Host:
 
     def bytes_in(self, chunks: int) -> int:
         return sum(file.bytes_in(chunks) for file in self.files)
+
+    def chunks_in(self, frame: Mapping[str, Any]) -> int:
+        """The set of chunks that the host tells of; they have to be of blobs that it was told of."""
+        chunks = int(frame["chunks"], 16)
+        if chunks & ~self.told:
+            raise _Malformed("chunks that do not exist")
+        return chunks
+
+    def chunk_in(self, frame: Mapping[str, Any]) -> int:
+        """The chunk that the host tells of."""
+        n = frame["n"]
+        if not isinstance(n, int) or n < 0 or not self.told >> n & 1:
+            raise _Malformed("a chunk that does not exist")
+        return n
+
+    def file_in(self, frame: Mapping[str, Any]) -> _File:
+        """The blob that the host tells of, by its chunks or its name."""
+        for file in self.files:
+            if file.blob.sha256 in self.announced and (
+                frame["sha256"] == file.blob.sha256
+                if "sha256" in frame
+                else (frame["first"], frame["count"]) == (file.first, file.count)
+            ):
+                return file
+        raise _Malformed("a blob that does not exist")
 
 
 class _Push:
@@ -400,9 +430,15 @@ class _Push:
                 start = host.job.start()
             except QsmrError as error:
                 raise _Lost(str(error), is_final=True) from None
-            process = await asyncio.create_subprocess_exec(
-                *start.command, stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, limit=LINE_LIMIT, **start.keywords
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *start.command, stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, limit=LINE_LIMIT, **start.keywords
+                )
+            except (OSError, ValueError) as error:
+                start.ended()
+                raise _Lost(
+                    f"{os.fsdecode(start.command[0])} cannot be started here: {_one_line(str(error))}"
+                ) from None
             words = _Words(process, start)
             tasks: list[asyncio.Task[None]] = [asyncio.create_task(words.listen())]
             reader, writer = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamWriter, process.stdin)
@@ -416,7 +452,7 @@ class _Push:
             except BaseException:
                 await self._end(process, start, tasks)
                 raise
-        host.begin(Channel(reader, writer))
+        host.begin(Channel(reader, writer, 0))
         host.held = 0
         self._dialled = {pair for pair in self._dialled if host.index not in pair}
         try:
@@ -429,7 +465,9 @@ class _Push:
             if feeding.done():
                 feeding.result()
             await hearing
-        except LOST:
+        except LOST as error:
+            if not host.is_complete and isinstance(error, _Malformed):
+                raise _Lost(f"what the host answers is out of form ({error}): does a start file print there?") from None
             if not host.is_complete:
                 raise await words.failure("The connection was lost") from None
         finally:
@@ -479,41 +517,59 @@ class _Push:
     async def _hear(self, host: _Host) -> None:
         channel = host.channel
         while channel is not None:
-            frame, _payload = await asyncio.wait_for(channel.receive(), SILENCE)
-            self._heed(host, channel, frame)
+            try:
+                frame, _nothing = await asyncio.wait_for(channel.receive(), SILENCE)
+            except ValueError as error:
+                raise _Malformed(_one_line(str(error))) from None
+            try:
+                self._heed(host, channel, frame)
+            except _Malformed:
+                raise
+            except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+                raise _Malformed(f"{type(error).__name__} in {_one_line(str(frame.get('kind')))[:40]}") from None
 
     def _heed(self, host: _Host, channel: Channel, frame: Mapping[str, Any]) -> None:
         kind = frame["kind"]
         if kind == "ready":
-            host.address, host.port = frame["address"], frame["port"]
+            address, port = frame["address"], frame["port"]
+            if not isinstance(address, str) or not isinstance(port, int) or not 0 <= port < 1 << 16:
+                raise _Malformed("an address that cannot be")  # others would be told to connect to it
+            host.address, host.port = address, port
             self._introduce(host)
             self._announce(host)
         elif kind == "holds":
-            held = int(frame["chunks"], 16)
-            mask = ((1 << frame["count"]) - 1) << frame["first"]
+            mask, held = host.file_in(frame).chunks, host.chunks_in(frame)
+            if held & ~mask:
+                raise _Malformed("chunks of another blob")
             host.known |= mask
             host.held = host.held & ~mask | held
             host.outcome.resumed += host.bytes_in(held & ~host.arrived)
             host.arrived |= held
             host.wake.set()
         elif kind == "got":
-            for n in _members(int(frame["chunks"], 16)):
+            for n in _members(host.chunks_in(frame)):
                 self._got(host, n, frame["relayed"])
         elif kind == "done":
-            host.settled.add(frame["sha256"])
+            host.settled.add(host.file_in(frame).blob.sha256)
             if host.is_complete:
                 self._settle(host)
         elif kind == "made":
-            host.is_making, host.outcome.made = False, frame["well"]
+            host.is_making, host.outcome.made = False, frame["well"] is True
             self._dismiss()
         elif kind == "link":
-            self._link(host, self._hosts[frame["peer"]], frame["up"])
+            for other in self._named(host, frame):
+                self._link(host, other, frame["up"])
         elif kind == "liar":
-            self._blame(host, self._hosts[frame["peer"]], frame["n"])
+            for other in self._named(host, frame):
+                self._blame(host, other, host.chunk_in(frame))
         elif kind == "bad":
-            self._check(host, frame["n"])
+            self._check(host, host.chunk_in(frame))
         elif kind == "fault":
-            raise _Lost(_one_line(frame["text"]), is_final=True)
+            raise _Lost(_one_line(str(frame["text"])), is_final=True)
+
+    def _named(self, host: _Host, frame: Mapping[str, Any]) -> Iterator[_Host]:
+        """The other host that this one tells of, if there is such a one: the name is what that one called itself."""
+        return (other for other in self._hosts if other.index == frame["peer"] and other is not host)
 
     def _announce(self, host: _Host) -> None:
         """Tell a host of the blobs that are for it, as soon as their chunks are known."""
@@ -523,6 +579,7 @@ class _Push:
             blob = file.blob
             if blob.sha256 not in host.announced and file.is_hashed:
                 host.announced.add(blob.sha256)
+                host.told |= file.chunks
                 host.channel.send("blob", file.digests, sha256=blob.sha256, length=blob.size, first=file.first)
 
     def _introduce(self, host: _Host) -> None:
