@@ -11,7 +11,7 @@ version_added: "0.1.0"
 description:
   - The lock is a file beside the project's releases. It tells who has it, since when and for what.
   - A lock that has expired counts for nothing, nor does one of the same id, which an earlier run of the same control
-    node has left.
+    node has left. It is given back by the same run only.
 options:
   state:
     description: Whether the lock is to be held. V(absent) leaves the locks of others alone.
@@ -19,7 +19,7 @@ options:
     choices: [present, absent]
     default: present
   lock:
-    description: The lock, with C(id), C(who), C(since), C(what) and C(expires) in seconds since 1970.
+    description: The lock, with C(id), C(run), C(who), C(since), C(what) and C(expires) in seconds since 1970.
     type: dict
     required: true
   by_force:
@@ -45,7 +45,7 @@ EXAMPLES = r"""
   qsmr_lock:
     project: demo
     host_dir: /opt/qsmr
-    lock: {id: 4f1c, who: ana@lab1, since: "2026-11-23 10:00 UTC", what: rollout, expires: 1795428000}
+    lock: {id: 4f1c, run: 9a2b, who: ana@lab1, since: "2026-11-23 10:00 UTC", what: rollout, expires: 1795428000}
 """
 
 RETURN = r"""
@@ -85,7 +85,7 @@ def main() -> None:
             if there and there["id"] != mine["id"] and there["expires"] > time.time() and not parameters["by_force"]:
                 raise Locked(told(there))
         elif parameters["state"] == "absent":
-            lock.release(mine["id"])
+            lock.release(mine)
         else:
             taken_from = lock.take(mine, time.time(), parameters["by_force"])
     except Locked as error:

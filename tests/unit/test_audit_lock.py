@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import qsmr.rolloutlock
 from qsmr.audit import Audit, switched_by
 from qsmr.errors import QsmrError
 from qsmr.lock import Lock, Locked, held
@@ -28,8 +30,8 @@ def test_lock_is_one_holders_until_it_expires(tmp_path):
         there.take(lock("b"), now=999)
     assert there.take(lock("a", 2000.0), now=999) == ""
     assert "user@a" in there.take(lock("b", 3000.0), now=2000)
-    assert not there.release("a")
-    assert there.release("b")
+    assert not there.release(lock("a"))
+    assert there.release(lock("b"))
     assert there.read() == {}
 
 
@@ -78,10 +80,104 @@ def test_lock_of_a_process_that_ended_is_void_and_of_a_living_one_is_not(tmp_pat
         ControlLock(tmp_path).take(wanted, os.getpid(), by_force=False)
     process.kill()
     process.wait()
-    assert control.take(wanted, os.getpid(), by_force=False)["id"] == first["id"]
+    second = control.take(wanted, os.getpid(), by_force=False)
+    assert second["id"] == first["id"]
     with pytest.raises(QsmrError):
         control.take(wanted, os.getpid(), by_force=False)
-    control.release(first["id"])
+    control.release(second)
+    control.take(wanted, os.getpid(), by_force=False)
+
+
+def test_run_whose_lock_was_broken_leaves_the_breakers_alone_here_and_on_the_hosts(tmp_path):
+    """Both are of one state directory. Without its lock the second run would be at work beside a third one."""
+    control, host = ControlLock(tmp_path / "state"), Lock(tmp_path / "opt/demo/rollout.lock")
+    wanted = {key: value for key, value in lock("x", time.time() + 600).items() if key != "id"}
+    first = control.take(wanted, os.getpid(), by_force=False)
+    assert host.take(first, time.time()) == ""
+    second = control.take(wanted, os.getpid(), by_force=True)
+    assert host.take(second, time.time()) == "", "what the same control node left is taken over"
+    control.release(first)
+    assert not host.release(first)
+    assert host.read() == second
+    with pytest.raises(QsmrError, match="Nothing was changed"):
+        control.take(wanted, os.getpid(), by_force=False)
+    control.release(second)
+    assert host.release(second)
+    control.take(wanted, os.getpid(), by_force=False)
+
+
+def test_only_one_of_two_runs_gets_the_lock_of_a_dead_one(tmp_path, monkeypatch):
+    """Both have seen that it is dead when the first of them takes it."""
+    control = ControlLock(tmp_path)
+    wanted = {key: value for key, value in lock("x", time.time() + 600).items() if key != "id"}
+    dead = subprocess.Popen(["true"])
+    control.take(wanted, dead.pid, by_force=False)
+    dead.wait()
+    both = threading.Barrier(2)
+    lives = qsmr.rolloutlock._lives
+
+    def lives_until_both_have_asked(there):
+        found = lives(there)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return found
+
+    monkeypatch.setattr(qsmr.rolloutlock, "_lives", lives_until_both_have_asked)
+    outcomes = []
+
+    def run():
+        try:
+            ControlLock(tmp_path).take(wanted, os.getpid(), by_force=False)
+            outcomes.append("taken")
+        except QsmrError:
+            outcomes.append("locked")
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["locked", "taken"]
+
+
+def test_one_of_many_processes_gets_the_lock_of_one_that_was_killed(tmp_path):
+    code = """
+import json, os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from qsmr.errors import QsmrError
+from qsmr.rolloutlock import ControlLock
+wanted = {"who": "", "since": "", "what": "", "expires": time.time() + 600}
+try:
+    print(json.dumps(ControlLock(Path(sys.argv[2])).take(wanted, os.getpid(), False)), flush=True)
+except QsmrError:
+    print("locked", flush=True)
+sys.stdin.read()
+"""
+    modules = str(Path(__file__).parents[2] / "plugins/module_utils")
+
+    def start():
+        command = [sys.executable, "-c", code, modules, str(tmp_path / "state")]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    first = start()
+    assert '"run"' in first.stdout.readline()
+    first.kill()
+    first.communicate()
+    runs = [start() for _ in range(6)]
+    said = [run.stdout.readline().strip() for run in runs]
+    for run in runs:
+        run.communicate()
+    assert said.count("locked") == 5
+
+
+@pytest.mark.parametrize("broken", [{"expires": "soon"}, {"expires": 1e300}, {"process": "x"}, {"process": 2**70}])
+def test_lock_that_is_damaged_in_one_place_is_nobodys(tmp_path, broken):
+    control = ControlLock(tmp_path)
+    wanted = {key: value for key, value in lock("x", time.time() + 600).items() if key != "id"}
+    control.take(wanted, os.getpid(), by_force=False)
+    path = tmp_path / "rollout.lock"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **broken}))
     control.take(wanted, os.getpid(), by_force=False)
 
 

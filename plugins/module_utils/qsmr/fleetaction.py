@@ -74,7 +74,7 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
 
     def give_back(self, lock: dict[str, Any]) -> None:
         """Give back the lock that ``take_lock`` returned."""
-        ControlLock(self.directory).release(lock["id"])
+        ControlLock(self.directory).release(lock)
 
     def api(self) -> JobApi:
         """The job service of the settings."""

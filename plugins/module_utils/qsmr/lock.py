@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,43 +30,56 @@ class Locked(QsmrError):
 
 
 class Lock:
-    """One lock file. A lock is a mapping with the texts ``id``, ``who``, ``since`` and ``what``, and ``expires``, the
-    seconds since 1970 at which it counts for nothing any more."""
+    """One lock file. A lock is a mapping with the texts ``id`` (of the control node's state directory), ``run``,
+    ``who``, ``since`` and ``what``, and ``expires``, the seconds since 1970 at which it counts for nothing any more."""
 
     def __init__(self, path: Path, setting: str = HOST_SETTING) -> None:
-        """``setting`` names the directory in what the user is told if the lock cannot be written."""
+        """``setting`` names the directory in what the user is told if the lock cannot be used."""
         self.path = path
         self._setting = setting
 
-    def take(self, mine: Mapping[str, Any], now: float, by_force: bool = False, own: bool = True) -> str:
-        """Have the lock, and return in a line whose it was if it was taken from another; empty else.
+    def take(
+        self,
+        mine: Mapping[str, Any],
+        now: float,
+        by_force: bool = False,
+        is_void: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> str:
+        """Have the lock, and return in a line whose it was if it was taken from another control node; empty else.
 
-        A lock of the same id is ours if ``own``: of a run that is over. Raises Locked.
+        ``is_void`` tells, while nobody else can take it, whether a lock counts for nothing. If not given, one of the
+        same id does: of a run that is over, as the control node's own lock is asked first. Raises Locked.
         """
-        with self._guard():
+        with self.guard():
             there = self.read()
-            free = not there or there["expires"] <= now or (own and there["id"] == mine["id"])
-            if not free and not by_force:
+            own = bool(there) and there["id"] == mine["id"]
+            is_free = not there or there["expires"] <= now or (is_void(there) if is_void else own)
+            if not is_free and not by_force:
                 raise Locked(told(there))
             self._write(mine)
-            return told(there) if there and not (own and there["id"] == mine["id"]) else ""
+            return told(there) if there and not own else ""
 
-    def release(self, id_: str) -> bool:
-        """Give the lock back if it has this id, and tell whether it had."""
-        if not self.path.exists():
-            return False
-        with self._guard():
-            if self.read().get("id") != id_:
+    def release(self, mine: Mapping[str, Any]) -> bool:
+        """Give the lock back if it is this run's still, and tell whether it was: another may have broken it."""
+        try:
+            if not self.path.exists():
                 return False
-            self.path.unlink()
-            return True
+            with self.guard():
+                there = self.read()
+                if (there.get("id"), there.get("run")) != (mine["id"], mine.get("run")):
+                    return False
+                self.path.unlink()
+                return True
+        except OSError as error:
+            raise QsmrError(f"{self.path} cannot be removed: {why(error, self._setting)}") from None
 
     def read(self) -> dict[str, Any]:
         """The lock as it is; empty if there is none. What is damaged counts for none."""
         try:
             found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-            return found if {"id", "who", "since", "what", "expires"} <= set(found) else {}
-        except (OSError, ValueError, TypeError):
+            whole = {"id", "who", "since", "what", "expires"} <= set(found) and told(found)
+            return found if whole else {}
+        except (OSError, ValueError, TypeError, OverflowError):
             return {}
 
     def _write(self, lock: Mapping[str, Any]) -> None:
@@ -75,7 +88,7 @@ class Lock:
         except OSError as error:
             raise QsmrError(f"{self.path} cannot be written: {why(error, self._setting)}") from None
 
-    def _guard(self) -> AbstractContextManager[None]:
+    def guard(self) -> AbstractContextManager[None]:
         """Between reading and writing nobody else does either."""
         return held(self.path.with_suffix(".guard"), self._setting)
 

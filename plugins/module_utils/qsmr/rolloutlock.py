@@ -12,9 +12,11 @@ from typing import Any
 
 from .errors import QsmrError
 from .files import write_atomically
-from .lock import LOCK_FILE, Lock, Locked, told
+from .hostpaths import why
+from .lock import LOCK_FILE, Lock, Locked
 
 ID_FILE = "rollout.id"
+SETTING = "qsmr_state_dir"
 
 
 class ControlLock:
@@ -22,34 +24,40 @@ class ControlLock:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.lock = Lock(directory / LOCK_FILE)
+        self.lock = Lock(directory / LOCK_FILE, SETTING)
 
     def take(self, lock: Mapping[str, Any], process: int, by_force: bool) -> dict[str, Any]:
         """Have the lock for a process of this machine, and return it as it goes to the hosts. Raises Locked."""
-        mine = {**lock, "id": self._id(), "node": socket.gethostname(), "process": process, "began": _began(process)}
-        there = self.lock.read()
-        alive = bool(there) and (there.get("node") != mine["node"] or _lives(there))
+        mine = {**lock, "id": self._id(), "run": uuid.uuid4().hex}
+        own = {"node": socket.gethostname(), "process": process, "began": _began(process)}
         try:
-            self.lock.take(mine, time.time(), by_force or not alive, own=False)
-        except Locked:
+            self.lock.take({**mine, **own}, time.time(), by_force, _is_void)
+        except Locked as error:
             raise QsmrError(
-                f"Nothing was changed: {told(there)}. Wait for it, or break the lock with -e qsmr_break_lock=true"
+                f"Nothing was changed: {error}. Wait for it, or break the lock with -e qsmr_break_lock=true"
             ) from None
-        return {key: mine[key] for key in ("id", "who", "since", "what", "expires")}
+        return mine
 
-    def release(self, id_: str) -> None:
-        self.lock.release(id_)
+    def release(self, lock: Mapping[str, Any]) -> None:
+        """Give back what ``take`` returned, unless it was broken meanwhile."""
+        self.lock.release(lock)
 
     def _id(self) -> str:
         """What tells this state directory from others, made once."""
         path = self.directory / ID_FILE
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                write_atomically(path, uuid.uuid4().hex + "\n")
-            return path.read_text(encoding="ascii").strip()
+            with self.lock.guard():
+                if not path.exists():
+                    write_atomically(path, uuid.uuid4().hex + "\n")
+                return path.read_text(encoding="ascii").strip()
         except OSError as error:
-            raise QsmrError(f"{path} cannot be written: {error.strerror}") from None
+            raise QsmrError(f"{path} cannot be written: {why(error, SETTING)}") from None
+
+
+def _is_void(lock: Mapping[str, Any]) -> bool:
+    """Whether the process that took a lock on this machine has ended."""
+    return lock.get("node") == socket.gethostname() and not _lives(lock)
 
 
 def _began(process: int) -> str:
@@ -61,10 +69,10 @@ def _began(process: int) -> str:
 
 
 def _lives(lock: Mapping[str, Any]) -> bool:
-    process = int(lock.get("process", 0))
     try:
+        process = int(lock.get("process", 0))
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, ValueError, TypeError, OverflowError):
         return False
     except PermissionError:
         pass
