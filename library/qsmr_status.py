@@ -26,6 +26,14 @@ options:
     description: What M(qsmr_worker_info) registered, by the host's name; empty for a host that was not asked.
     type: dict
     default: {}
+  max_failed_share:
+    description: Part of the jobs that ended which may have failed. Judged from 20 jobs on, and when all have ended.
+    type: float
+    default: 0.5
+  stall_timeout:
+    description: Seconds without any movement after which the project is said to stand still.
+    type: float
+    default: 600.0
   output_file:
     description: JSON file to write the picture to, as a whole or not at all. Nothing is written if it is empty.
     type: path
@@ -63,6 +71,15 @@ picture:
     project: {type: str, description: Project of the job service.}
     exists: {type: bool, description: Whether the job service knows the project.}
     service: {type: str, description: Root of the job service.}
+    ending:
+      type: str
+      description: >-
+        How it stands, in the words of M(qsmr_watch): C(no project), C(no jobs), C(going), C(done), C(failures) (more
+        than allowed, or none finished, or a release fails more than what ran before), C(no workers), C(no claims) or
+        C(no ends) (nothing moves).
+    exit_code: {type: int, description: "The code that stands for it, with which status.yml ends: 0, 10, 12, 13, 14."}
+    message: {type: str, description: The same in a sentence.}
+    last_line: {type: str, description: The same in 80 columns.}
     states:
       type: dict
       description: >-
@@ -90,7 +107,7 @@ picture:
       description: Every worker that a host has, holds a job or ended one in the time that the rate was measured over.
       contains:
         name: {type: str, description: Name under which it claims jobs.}
-        host: {type: str, description: Host that has it; null if none of these has.}
+        host: {type: str, description: "Host that has it, or has replaced it; null if it is no worker of these hosts."}
         holds: {type: int, description: Jobs that it holds.}
         ended: {type: int, description: Jobs that it ended.}
     orphans:
@@ -102,6 +119,12 @@ picture:
         worker: {type: str, description: Who claimed it.}
         state: {type: str, description: Its state.}
         since: {type: str, description: When it was claimed (UTC).}
+    overdue:
+      type: dict
+      description: Jobs that run more than five times as long as 95 % of the others took. Empty if there are none.
+      contains:
+        jobs: {type: list, elements: dict, description: "These jobs, as in C(orphans)."}
+        usual: {type: float, description: Seconds that 95 % of the others took at most.}
     hosts:
       type: list
       elements: dict
@@ -117,7 +140,9 @@ picture:
         workers:
           type: list
           elements: dict
-          description: "Its workers: name, container, condition, release, and what its health check says against it."
+          description: >-
+            Its workers: name, container, condition, release, when each started, and what its health check says against
+            it.
     failures:
       type: list
       elements: dict
@@ -140,6 +165,10 @@ picture:
         failed: {type: int, description: Those of them that failed.}
         p: {type: float, description: "Fisher's exact test: how likely so many are, were it like the others."}
         bad: {type: bool, description: Whether it stands out.}
+    bad_releases:
+      type: list
+      elements: str
+      description: Releases whose jobs fail more than those of what ran before, a sentence each.
     level2:
       type: dict
       description: Level 2 of the project at the Odin API.
@@ -162,6 +191,7 @@ from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.files import write_atomically
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.status import Level2, read_host, take_picture
+from ansible.module_utils.qsmr.verdict import Limits
 
 OPTIONS = {
     **SERVICES,
@@ -169,6 +199,8 @@ OPTIONS = {
     "freq_mode": {"type": "str", "default": ""},
     "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
     "hosts": {"type": "dict", "default": {}},
+    "max_failed_share": {"type": "float", "default": 0.5},
+    "stall_timeout": {"type": "float", "default": 600.0},
     "output_file": {"type": "path"},
 }
 
@@ -176,11 +208,12 @@ OPTIONS = {
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
     settings = settings_of(module)
+    limits = Limits(parameters["max_failed_share"], parameters["stall_timeout"])
     project, odin_project = parameters["project"], parameters["odin_project"]
     level2 = Level2(settings.odin_api_root, parameters["target_version"], odin_project, parameters["freq_mode"])
     hosts = [read_host(host, probe) for host, probe in sorted(parameters["hosts"].items())]
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:
-        picture = take_picture(api, project, level2, hosts, datetime.now(UTC))
+        picture = take_picture(api, project, level2, hosts, datetime.now(UTC), limits)
     file = parameters["output_file"]
     return {"changed": bool(file) and write(Path(file), picture, module.check_mode), "picture": picture}
 

@@ -19,7 +19,8 @@ from qsmr.files import make_directory, write_atomically  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.settings import load_settings  # noqa: E402
-from qsmr.watch import EXIT_CODES, STALLS, Goal, Watch, parse_deadline  # noqa: E402
+from qsmr.verdict import EXIT_CODES, STALLS  # noqa: E402
+from qsmr.watch import Goal, Watch, parse_deadline  # noqa: E402
 
 
 class ActionModule(ActionBase):

@@ -9,7 +9,7 @@ from pathlib import Path
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.status import read_host  # noqa: E402
-from qsmr.watch import EXIT_CODES, explain_stall  # noqa: E402
+from qsmr.verdict import Ending, Tally, explain_stall  # noqa: E402
 
 DOCUMENTATION = r"""
 name: stall_verdict
@@ -33,20 +33,22 @@ author: qsmr-fleet developers (@qsmr-fleet)
 EXAMPLES = r"""
 - name: Reason is told
   ansible.builtin.debug:
-    msg: "{{ (watched | stall_verdict({})).msg }}"
+    msg: "{{ (watched | stall_verdict({})).message }}"
 """
 
 RETURN = r"""
 _value:
-  description: The reason as C(msg), and as C(exit_code) the code that stands for it.
+  description: >-
+    How waiting ended as C(ending), the reason as C(message), the code that stands for it as C(exit_code), and the
+    outcome in a line of 80 columns as C(last_line).
   type: dict
 """
 
 
 def stall_verdict(watched, probes):
     hosts = [read_host(host, probe) for host, probe in sorted(probes.items())]
-    how, message = explain_stall(watched["ending"], watched["msg"], hosts)
-    return {"msg": message, "exit_code": EXIT_CODES[how]}
+    tally = Tally(*(watched[key] for key in ("finished_jobs", "failed_jobs", "running", "available")))
+    return explain_stall(Ending(watched["ending"], tally, watched["msg"]), hosts).record
 
 
 class FilterModule:

@@ -7,7 +7,8 @@ import unicodedata
 from typing import Any
 
 import pytest
-from qsmr.screen import duration, render
+from qsmr.screen import render
+from qsmr.words import duration, speed
 
 RELEASE = "261123-0a1b2c3d4e"
 
@@ -30,6 +31,8 @@ PICTURE: dict[str, Any] = {
     "time": "2026-11-23T10:00:00Z",
     "project": "demo",
     "exists": True,
+    "ending": "going",
+    "message": "40 of 60 jobs finished.",
     "service": "http://10.87.0.10:5000/rest_api",
     "states": {"available": 10, "claimed": 1, "started": 2, "finished": 40, "failed": 7},
     "total": 60,
@@ -68,7 +71,7 @@ def changed(**values: Any) -> dict:
 def test_everything_is_said_in_80_columns():
     screen = render(PICTURE)
     assert max(map(len, screen.splitlines())) <= 80
-    assert "47 of 60 jobs done, 78 %" in screen
+    assert "47 of 60 jobs ended, 78 %: 7 failed" in screen
     heading, numbers = line_with(screen, "available").split(), screen.splitlines()[3].split()
     assert dict(zip(heading, numbers, strict=True)) == {
         **{state: str(number) for state, number in PICTURE["states"].items()},
@@ -135,7 +138,18 @@ def test_texts_of_others_cannot_command_the_terminal(text):
 
 
 def test_unknown_project_says_what_to_do():
-    screen = render(changed(exists=False, total=0, remaining=0, rate=None, failures=[], workers=[], hosts=[]))
+    screen = render(
+        changed(
+            exists=False,
+            message="The job service has no project demo yet: run jobs.yml.",
+            total=0,
+            remaining=0,
+            rate=None,
+            failures=[],
+            workers=[],
+            hosts=[],
+        )
+    )
     assert "no project demo yet: run jobs.yml" in screen
     assert "Rate" not in screen
     assert PICTURE["urls"]["status"] in screen
@@ -144,10 +158,15 @@ def test_unknown_project_says_what_to_do():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"remaining": 0, "eta_seconds": 0}, "ETA      done"),
+        ({"remaining": 0, "eta_seconds": 0}, "ETA      all have ended"),
+        ({"ending": "no ends", "eta_service": None}, "ETA      unknown: nothing moves"),
+        ({"rate": {"jobs": 3, "seconds": 86400, "per_minute": 0.0021}}, "3 jobs/d (3 in 24 h 00 min)"),
         ({"rate": None, "eta_seconds": None, "eta_service": None}, "unknown: no job ended in the last day"),
         ({"rate": {"jobs": 3, "seconds": 7200, "per_minute": 0.025}}, "1.5 jobs/h (3 in 2 h 00 min)"),
-        ({"total": 0, "remaining": 0}, "no jobs"),
+        (
+            {"total": 0, "message": "Project demo has no jobs: run jobs.yml."},
+            "\nProject demo has no jobs: run jobs.yml.\n",
+        ),
     ],
 )
 def test_pace(values, words):
@@ -178,3 +197,41 @@ def test_failures_that_were_not_looked_at_are_said():
     states = {"available": 0, "claimed": 0, "started": 0, "finished": 0, "failed": 7}
     assert "Failures\n" in render(changed(states=states))
     assert "Failures (of the newest 7 of 9000)" in render(changed(states=states | {"failed": 9000}))
+
+
+@pytest.mark.parametrize(
+    ("states", "bar", "words"),
+    [
+        ({"finished": 60}, "━" * 40, "60 of 60 jobs ended, 100 %"),
+        ({"failed": 60}, "x" * 30, "60 of 60 jobs ended, 100 %: all failed"),
+        ({"finished": 30, "failed": 30}, "━" * 10 + "x" * 10, "60 of 60 jobs ended, 100 %: 30 failed"),
+        ({"available": 60}, " " * 40, "0 of 60 jobs ended, 0 %"),
+        ({"finished": 59, "failed": 1}, "━x ", "60 of 60 jobs ended, 100 %: 1 failed"),
+    ],
+)
+def test_bar_shows_what_failed_also_without_colours(states, bar, words):
+    remaining = states.get("available", 0)
+    line = render(changed(states=states, remaining=remaining)).splitlines()[1]
+    assert line.endswith(words)
+    assert bar in f" {line}" if bar.strip() else "━" not in line
+
+
+def test_bar_of_failures_is_red():
+    """Green is for what finished."""
+    screen = render(changed(states={"failed": 60}, remaining=0), colour=True).splitlines()[1]
+    assert "\x1b[31mxxx" in screen
+    assert "\x1b[32m" not in screen
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "text"),
+    [
+        (1400, "1,400.0 jobs/min"),
+        (1, "1.0 jobs/min"),
+        (0.025, "1.5 jobs/h"),
+        (0.001, "1.4 jobs/d"),
+        (0.0001, "0.14 jobs/d"),
+    ],
+)
+def test_a_slow_rate_is_never_nothing(per_minute, text):
+    assert speed(per_minute) == text

@@ -366,3 +366,138 @@ def test_target_tokens_in_failure_lines_are_left_out():
 )
 def test_level2_url(version, freq_mode, url):
     assert Level2("http://odin/rest_api", version, "demo", freq_mode).url == url
+
+
+def crashed(count: int, worker: str = "UWorker_host1_old", seconds: float = 60) -> list[dict]:
+    return [job(1000 + n, "Failed", worker, Failed=ago(seconds), Claimed=ago(seconds + 5)) for n in range(count)]
+
+
+def test_project_whose_jobs_all_crash_is_not_well():
+    seen = picture(Service(record({"Failed": 60}, claimed=60), crashed(60)))
+    assert (seen["ending"], seen["exit_code"]) == ("failures", 10)
+    assert seen["attention"][0].startswith("All 60 jobs that ended have failed, and none has finished")
+    assert seen["last_line"] == "Failing: 0 of 60 finished, 60 failed, 0 running, 0 waiting"
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "words"),
+    [
+        (
+            {"Failed": 31, "Finished": 29},
+            10,
+            "31 of 60 jobs that ended have failed, more than qsmr_max_failed_share=0.5",
+        ),
+        ({"Failed": 30, "Finished": 30}, 0, ""),
+        ({"Failed": 20, "Available": 40}, 10, "All 20 jobs that ended have failed"),
+        ({"Failed": 3, "Available": 57}, 0, "All 3 jobs that have ended so far have failed"),
+        ({"Failed": 2, "Available": 58}, 0, ""),
+        ({"Failed": 1}, 10, "The only job that ended has failed"),
+    ],
+)
+def test_failures_are_judged_as_watch_does_and_said_before(states, code, words):
+    seen = picture(Service(record(states, claimed=sum(states.values()) - states.get("Available", 0))))
+    assert seen["exit_code"] == code
+    assert any(line.startswith(words) for line in seen["attention"]) if words else seen["attention"] == []
+
+
+def test_release_that_fails_more_than_what_ran_before_is_named():
+    jobs = [job(n, "Finished", "UWorker_host1_old", Finished=ago(3600), Claimed=ago(3605)) for n in range(40)]
+    states = record({"Finished": 40, "Failed": 10, "Available": 10}, claimed=50)
+    bad = Service(states, jobs + crashed(10, "UWorker_host1_new"))
+    seen = picture(bad, host1=probe(worker("UWorker_host1_new")))
+    assert seen["exit_code"] == 10
+    assert seen["attention"][0].startswith(
+        f"Release {RELEASE} fails more than what ran before: 10 of its 10 jobs, and 0 of 40 others"
+    )
+    before = Service(states, jobs + crashed(10, "UWorker_host1_old"))
+    assert picture(before, host1=probe(worker("UWorker_host1_new")))["exit_code"] == 0, "the former release is gone"
+    alone = Service(record({"Failed": 10, "Available": 50}, claimed=10), crashed(10, "UWorker_host1_new"))
+    assert picture(alone, host1=probe(worker("UWorker_host1_new")))["bad_releases"] == [], "nothing to hold it against"
+
+
+def test_release_of_another_host_is_what_a_bad_one_is_held_against():
+    """A fleet that is mixed: the old release goes on elsewhere."""
+    jobs = [job(n, "Finished", "UWorker_host2_a", Finished=ago(60), Claimed=ago(65)) for n in range(40)]
+    service = Service(record({"Finished": 40, "Failed": 10}, claimed=50), jobs + crashed(10, "UWorker_host1_a"))
+    seen = picture(
+        service,
+        host1=probe(worker("UWorker_host1_a")),
+        host2=probe(worker("UWorker_host2_a", release=OTHER), release=OTHER),
+    )
+    assert [line.split(" fails")[0] for line in seen["bad_releases"]] == [f"Release {RELEASE}"]
+
+
+def started(text: str, name: str = "UWorker_host1_a") -> dict:
+    return {**worker(name), "started": text}
+
+
+@pytest.mark.parametrize(
+    ("states", "probes", "ending", "code"),
+    [
+        ({"Available": 5}, {"host1": probe()}, "no workers", 12),
+        ({"Available": 5}, {"host1": probe(started(ago(4000)))}, "no claims", 13),
+        ({"Available": 4, "Started": 1}, {"host1": probe(started(ago(4000)))}, "no ends", 14),
+        ({"Available": 5}, {"host1": probe(started(ago(30)))}, "going", 0),  # just started
+        ({"Available": 5}, {"host1": None}, "no claims", 13),
+        ({"Available": 5}, {}, "no claims", 13),
+    ],
+)
+def test_project_that_stands_still_is_told_as_watch_does(states, probes, ending, code):
+    listed = [job(n, "Available", Added=ago(3600)) for n in range(4)]
+    listed += [job(9, "Started", "UWorker_host1_a", Claimed=ago(3500))] if "Started" in states else []
+    found = {**record(states, claimed=states.get("Started", 0)), "LastJobAddedAt": ago(3600)}
+    seen = picture(Service({**found, "LastJobClaimedAt": ago(3500)}, listed), **probes)
+    assert (seen["ending"], seen["exit_code"]) == (ending, code)
+    if code:
+        assert seen["attention"][0].startswith("Nothing has moved since 2026-11-23 09:01 UTC: 0 of 5 jobs finished")
+
+
+def test_jobs_that_were_made_available_again_are_not_a_stall():
+    """retry.yml: the service knows no later claim, and the workers have not looked yet."""
+    listed = [job(n, "Available", Added=ago(5)) for n in range(5)]
+    found = {**record({"Available": 5}, claimed=0), "LastJobAddedAt": ago(90000), "LastJobClaimedAt": ago(80000)}
+    assert picture(Service(found, listed), host1=probe(started(ago(90000))))["ending"] == "going"
+
+
+def test_slow_jobs_at_work_are_no_stall_and_one_that_hangs_is_named():
+    """Retrievals that take 20 minutes each; one worker has been at its job for four hours."""
+    jobs = [job(n, "Finished", "UWorker_host1_a", Finished=ago(1300), Claimed=ago(2500)) for n in range(20)]
+    jobs += [
+        job(50, "Started", "UWorker_host1_a", Claimed=ago(1299)),
+        job(51, "Started", "UWorker_host1_b", Claimed=ago(14400)),
+    ]
+    found = {**record({"Finished": 20, "Started": 2}, claimed=22), "LastJobClaimedAt": ago(1299)}
+    two = probe(started(ago(90000)), started(ago(90000), "UWorker_host1_b"))
+    seen = picture(Service(found, jobs), host1=two)
+    assert seen["ending"] == "going"
+    assert [late["id"] for late in seen["overdue"]["jobs"]] == ["1:51"]
+    assert seen["attention"] == [
+        "1 job runs far longer than the project's others, of which 95 % took 1200 s at most: 1:51 by UWorker_host1_b"
+        " since 2026-11-23T06:00:00 UTC; if the code hangs, restart these workers"
+    ]
+
+
+def test_one_job_that_ended_gives_no_rate_that_nobody_can_know():
+    """Times of the service are whole seconds: one job in one of them is not sixty a minute."""
+    jobs = [job(1, "Finished", "UWorker_a", Finished=ago(1), Claimed=ago(1))]
+    seen = picture(Service(record({"Finished": 1, "Available": 9}, claimed=1), jobs))
+    assert seen["rate"]["per_minute"] == 6
+
+
+def test_replaced_workers_are_their_hosts():
+    """Not those of no host here: a rollout makes new ones, and theirs were the jobs that ended before it."""
+    jobs = [*finished(25, 60, 1), job(99, "Finished", "UWorker_elsewhere_a", Finished=ago(3), Claimed=ago(9))]
+    for old in jobs[:25]:
+        old["Worker"] = "UWorker_host1_old"
+    seen = picture(Service(record({"Finished": 26}, claimed=26), jobs), host1=probe(worker("UWorker_host1_new")))
+    assert {found["name"]: found["host"] for found in seen["workers"]} == {
+        "UWorker_elsewhere_a": None,
+        "UWorker_host1_new": "host1",
+        "UWorker_host1_old": "host1",
+    }
+
+
+def test_a_project_without_jobs_is_not_done():
+    seen = picture(Service(record({})))
+    assert (seen["ending"], seen["exit_code"]) == ("no jobs", 0)
+    assert seen["last_line"] == "No jobs: no job is known"

@@ -10,7 +10,8 @@ from qsmr.errors import QsmrError
 from qsmr.jobapi import JobApiError
 from qsmr.progress import bar_of, line_of
 from qsmr.status import read_host
-from qsmr.watch import Goal, Watch, explain_stall, parse_deadline
+from qsmr.verdict import HEADLINES, Ending, Tally, explain_stall
+from qsmr.watch import Goal, Watch, parse_deadline
 
 NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 
@@ -102,6 +103,23 @@ def test_too_many_failures_end_the_wait_early(states, allowed, how):
         assert "qsmr_max_failed_share" in ending.message
 
 
+@pytest.mark.parametrize("allowed", [0.5, 1.0])
+def test_jobs_of_which_none_finished_are_never_done(allowed):
+    """Allowing every failure does not make nothing at all a success."""
+    ending, _views = watch(Service({"Failed": 60}), max_failed_share=allowed)
+    assert (ending.how, ending.exit_code) == ("failures", 10)
+    assert ending.message.startswith("All 60 jobs that ended have failed, and none has finished")
+    ending, _views = watch(Service({"Failed": 20, "Available": 40}), max_failed_share=allowed)
+    assert ending.how == "failures", "from 20 on there is no use in waiting for the rest"
+    ending, _views = watch(Service({"Failed": 1}), max_failed_share=allowed)
+    assert ending.message.startswith("The only job that ended has failed")
+
+
+def test_a_project_without_jobs_is_nothing_to_wait_for():
+    with pytest.raises(QsmrError, match=r"Project demo has no jobs: add some with playbooks/jobs.yml"):
+        watch(Service({}))
+
+
 def test_deadline_ends_the_wait():
     states = [{"Available": 1000 - n, "Finished": n} for n in range(1000)]
     ending, _views = watch(Service(*states), deadline=NOW + timedelta(seconds=60))
@@ -149,7 +167,7 @@ def worker(name, health="healthy", says="", state="running"):
         ([host("h1", containers=[]), host("h2", containers=[])], "no workers", "No worker runs on any of 2 hosts"),
         ([host("h1", containers=[worker("a", state="exited")])], "no workers", "No worker runs"),
         ([host("h1", unreachable=True, msg="no route")], "no workers", "1 of 1 hosts do not tell .* no route"),
-        ([host("h1", containers=[worker("a")])], "no claims", "1 workers run, and all say that they are well"),
+        ([host("h1", containers=[worker("a")])], "no claims", "1 worker runs, and says that it is well"),
         (
             [host("h1", containers=[worker("a", "unhealthy", "login refused")])],
             "no claims",
@@ -159,9 +177,22 @@ def worker(name, health="healthy", says="", state="running"):
     ],
 )
 def test_hosts_tell_why_nothing_moves(hosts, how, words):
-    found, message = explain_stall("no claims", "Nothing moved.", hosts)
-    assert found == how
-    assert re.search(words, message), message
+    found = explain_stall(Ending("no claims", Tally(0, 0, 0, 2), "Nothing moved."), hosts)
+    assert found.how == how
+    assert re.search(words, found.message), found.message
+
+
+def test_hosts_that_were_not_asked_are_not_said_to_run_no_worker():
+    """As with --limit: nothing is known of them."""
+    ending = Ending("no claims", Tally(0, 0, 0, 2), "Nothing moved.")
+    assert explain_stall(ending, [read_host("h1", None)]) == ending
+
+
+def test_outcome_fits_into_80_columns():
+    for how in HEADLINES:
+        line = Ending(how, Tally(59_999, 19_999, 999, 19_003), "Long words").last_line
+        assert len(line) <= 80, line
+        assert line.startswith(f"{HEADLINES[how]}: 59999 of 100000 finished")
 
 
 def test_unknown_project_says_what_to_do():
@@ -231,3 +262,21 @@ def test_refusal_is_an_error_at_once():
     refusing.status = 403
     with pytest.raises(JobApiError):
         watch(refusing)
+
+
+def test_nothing_is_foretold_from_what_ended_long_ago():
+    """One job ended yesterday: that is not "0.0/min, 960:00:00 left"."""
+    service = Service({"Available": 40, "Finished": 1})
+    yesterday = {"Id": "1:1", "Status": "Finished", "Finished": "2026-11-23T12:00:00", "Claimed": "2026-11-23T11:59:00"}
+    service.each_job = lambda _name, status=None, start="9": iter(
+        [yesterday] if status == "finished" and start <= yesterday["Finished"] else []
+    )
+    _ending, views = watch(service, stall_timeout=100)
+    assert line_of(views[0]) == "demo: 1 of 41 jobs ended (2 %), 1 finished, 0 failed, 0 running, no worker seen"
+    assert line_of(views[-1]).endswith("0 running, nothing has moved for 100 s, no worker seen")
+
+
+def test_slow_rate_and_long_time_are_said_in_words():
+    view = {"project": "demo", "phase": "watching", "total": 41, "done": 1, "finished": 1, "failed": 0, "running": 3}
+    view |= {"workers": 3, "rate": 1 / 86400, "eta_seconds": 40 * 86400, "still": 0, "trouble": ""}
+    assert line_of(view).endswith("3 running, 1 jobs/d".replace(" jobs", "") + ", 40 d 0 h left, 3 workers alive")

@@ -22,9 +22,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .jobapi import JobApi, JobApiError
+from .jobstates import parse_time
 from .ledger import Ledger
 from .names import homes_of
-from .status import parse_time
 
 _AT_WORK = ("CLAIMED", "STARTED")
 # A worker that was started after its host was asked is not dead: it can only have claims as young as this.

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import make_directory, write_atomically
+from .words import duration, speed
 
 if TYPE_CHECKING:
     from .transport import Report
 
 _SECONDS_BETWEEN = 0.5
+# Seconds in which nothing moved before the line tells so.
+STILL = 60
 
 
 class Progress:
@@ -140,7 +143,10 @@ def _line_of_watch(progress: Mapping[str, Any]) -> str:
         f"{progress['running']:,} running",
     ]
     if progress["rate"]:
-        parts += [f"{60 * progress['rate']:,.1f}/min", f"{_clock(progress['eta_seconds'])} left"]
+        left = _clock(progress["eta_seconds"]) if progress["eta_seconds"] < 86400 else duration(progress["eta_seconds"])
+        parts += [speed(60 * progress["rate"]).replace(" jobs", ""), f"{left} left"]
+    if progress["still"] >= STILL:
+        parts.append(f"nothing has moved for {duration(progress['still'])}")
     workers = progress["workers"]
     parts.append(f"{workers} worker{'s' * (workers != 1)} alive" if workers else "no worker seen")
     return f"{progress['trouble']}; still waiting" if progress["trouble"] else ", ".join(parts)

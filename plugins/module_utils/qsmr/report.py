@@ -17,11 +17,13 @@ from . import page, reportfigures
 from .errors import QsmrError
 from .failures import Cause, HostShare, chance, host_of, host_shares, template_of
 from .jobapi import JobApi
+from .jobstates import WINDOWS, Rate, parse_time, state_of
 from .level2set import product_files, read_columns
 from .libraries import libraries
 from .results import SUMMARY
-from .screen import duration
-from .status import ENOUGH, WINDOWS, Rate, newest_failed, parse_time, read_failures, state_of
+from .status import newest_failed, read_failures
+from .verdict import ENOUGH
+from .words import duration
 
 with libraries():
     import numpy as np

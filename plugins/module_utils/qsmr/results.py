@@ -22,12 +22,12 @@ from . import level2set
 from .errors import QsmrError
 from .files import replacing
 from .jobapi import JobApi, JobApiError
+from .jobstates import canonical, parse_time
 from .level2doc import Facts, WrongDocument, check, values_of
 from .level2set import Key, ProductFile
 from .odinapi import OdinAnswerError, OdinApi
 from .provenance import attributes, keep_manifests
 from .resultindex import Job, ResultIndex, utc
-from .status import canonical, parse_time
 
 CONNECTIONS = 8
 SUMMARY = "summary.csv"

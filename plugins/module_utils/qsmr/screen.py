@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .libraries import libraries
+from .verdict import STALLS
+from .words import duration, speed
 
 with libraries():
-    from rich.console import Console, Group, RenderableType
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.padding import Padding
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
@@ -46,28 +47,14 @@ def render(picture: Mapping[str, Any], width: int = NARROWEST, colour: bool = Fa
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def duration(seconds: float) -> str:
-    """Two units at most: "41 s", "12 min", "3 h 05 min", "2 d 4 h"."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def _parts(picture: Mapping[str, Any]) -> Iterable[RenderableType]:
     yield _title(picture)
-    if picture["exists"]:
+    if picture["total"]:
         yield _bar(picture)
         yield _states(picture)
         yield _pace(picture)
     else:
-        yield _clean(f"The job service has no project {picture['project']} yet: run jobs.yml to add its jobs.")
+        yield _clean(picture["message"])
     if picture["hosts"]:
         yield _section("Hosts", _indented(_hosts(picture)))
     strangers = [worker for worker in picture["workers"] if not worker["host"]]
@@ -86,15 +73,31 @@ def _title(picture: Mapping[str, Any]) -> RenderableType:
     return _clean(f"Project {picture['project']} at {picture['service']}, {picture['time']}", "bold")
 
 
+class _Bar:
+    """A bar of jobs that finished and that failed; those that failed look different without colours, too."""
+
+    def __init__(self, finished: int, failed: int, total: int) -> None:
+        self._finished, self._failed, self._total = finished, failed, total
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        width = options.max_width
+        full = width * (self._finished + self._failed) // self._total
+        # One that failed is to be seen among very many.
+        failed = min(-(-width * self._failed // self._total), full)
+        done = "-" if options.ascii_only else "━"
+        yield Text.assemble((done * (full - failed), "green"), ("x" * failed, "red"), " " * (width - full))
+
+
 def _bar(picture: Mapping[str, Any]) -> RenderableType:
-    done, total = picture["total"] - picture["remaining"], picture["total"]
+    total, finished, failed = picture["total"], *(picture["states"].get(state, 0) for state in ("finished", "failed"))
+    ended = total - picture["remaining"]
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right")
-    share = f"{done} of {total} jobs done" + (f", {100 * done // total} %" if total else "")
-    grid.add_row(
-        ProgressBar(total=total or 1, completed=done, complete_style="green", finished_style="green"), _clean(share)
-    )
+    share = f"{ended} of {total} jobs ended, {100 * ended // total} %"
+    if failed:
+        share += ": all failed" if failed == ended else f": {failed} failed"
+    grid.add_row(_Bar(finished, failed, total), _clean(share))
     return grid
 
 
@@ -111,7 +114,9 @@ def _pace(picture: Mapping[str, Any]) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_row("Rate", _speed(rate) if rate else "-")
     if not picture["remaining"]:
-        left = "done" if picture["total"] else "no jobs"
+        left = "all have ended"
+    elif picture["ending"] in STALLS:
+        left = "unknown: nothing moves"
     else:
         left = "unknown: no job ended in the last day" if eta is None else f"in {duration(eta)}"
     service = f" (the service says {picture['eta_service']})" if picture["eta_service"] and picture["remaining"] else ""
@@ -127,9 +132,7 @@ def _stored(level2: Mapping[str, Any]) -> str:
 
 
 def _speed(rate: Mapping[str, Any]) -> str:
-    per_minute = rate["per_minute"]
-    speed = f"{per_minute:.1f} jobs/min" if per_minute >= 1 else f"{60 * per_minute:.1f} jobs/h"
-    return f"{speed} ({rate['jobs']} in {duration(rate['seconds'])})"
+    return f"{speed(rate['per_minute'])} ({rate['jobs']} in {duration(rate['seconds'])})"
 
 
 def _hosts(picture: Mapping[str, Any]) -> RenderableType:

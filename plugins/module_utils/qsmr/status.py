@@ -3,137 +3,40 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from . import failures
+from .attention import attention
 from .jobapi import JobApi, JobApiError, first_line
+from .jobstates import DONE, STATES, Jobs, Rate, parse_time, rate_of, read_ended, read_jobs, state_of
 from .libraries import libraries
+from .names import homes_of
+from .verdict import (
+    EXAMPLES,
+    Ending,
+    Limits,
+    Tally,
+    bad_releases,
+    clock,
+    explain_stall,
+    stalled,
+    too_many_failed,
+)  # fmt: skip
 from .websession import web_session
 
 with libraries():
     import requests
 
-STATES = ("available", "claimed", "started", "finished", "failed")
-DONE = ("finished", "failed")
-# The rate is that of the shortest time, in minutes, in which enough jobs ended to tell one.
-WINDOWS = (2, 15, 120, 1440)
-ENOUGH = 20
 MOST_FAILURES = 5
-EXAMPLES = 3
-
-
-@dataclass
-class Jobs:
-    """A project's jobs by state, and who holds those at work. Every other state that a client made up is kept, too."""
-
-    states: Counter[str] = field(default_factory=Counter)
-    held: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        return self.states.total()
-
-    @property
-    def remaining(self) -> int:
-        return self.total - sum(self.states[state] for state in DONE)
-
-    def hold(self, job: Mapping[str, Any]) -> None:
-        self.held.append(
-            {
-                "id": str(job.get("Id")),
-                "worker": job.get("Worker"),
-                "state": state_of(job),
-                "since": job.get("Claimed"),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Rate:
-    """``jobs`` came to an end, finished or failed, in ``seconds``."""
-
-    jobs: int
-    seconds: float
-
-    @property
-    def per_minute(self) -> float:
-        return 60 * self.jobs / self.seconds
-
-
-def canonical(status: object) -> str:
-    """The service counts by whatever text a client put, and shows it in title case (REST contract v4, section 4)."""
-    return str(status).strip().lower() if status is not None else "unknown"
-
-
-def state_of(job: Mapping[str, Any]) -> str:
-    """The state of a job of the job list. Giving a claim back leaves the status text, but the job is free again."""
-    return "available" if job.get("IsClaimed") is False else canonical(job.get("Status"))
-
-
-def read_jobs(api: JobApi, project: str, record: Mapping[str, Any] | None) -> Jobs:
-    """Count the jobs by ``JobStates`` where they agree with the counter of claims, else by the job list.
-
-    They disagree when claims were given back. ``record`` is the service's answer for the project; None if it had none
-    to give, which one job with a null status is enough for.
-    """
-    found = (record or {}).get("JobStates")
-    jobs = Jobs()
-    if isinstance(found, Mapping):
-        for status, number in found.items():
-            jobs.states[canonical(status)] += number
-        claims = (record or {}).get("NrJobsClaimed")
-        if claims in (None, jobs.total - jobs.states["available"]):
-            for state in ("claimed", "started"):
-                if jobs.states[state]:
-                    for job in api.each_job(project, status=state):
-                        jobs.hold(job)
-            return jobs
-        jobs.states.clear()
-    for job in api.each_job(project):
-        state = state_of(job)
-        jobs.states[state] += 1
-        if state not in ("available", *DONE):
-            jobs.hold(job)
-    return jobs
-
-
-def read_ended(api: JobApi, project: str, now: datetime) -> tuple[list[dict[str, Any]], datetime]:
-    """The jobs that ended lately, each with its ``Ended`` time, and the time since when."""
-    ended: list[dict[str, Any]] = []
-    since = now
-    for minutes in WINDOWS:
-        since = now - timedelta(minutes=minutes)
-        ended = [
-            {**job, "Ended": time}
-            for state in DONE
-            for job in api.each_job(project, status=state, start=since.strftime("%Y-%m-%dT%H:%M:%S"))
-            if (time := parse_time(job.get(state.title()))) and time >= since.replace(microsecond=0)
-        ]
-        if len(ended) >= ENOUGH:
-            break
-    return ended, since
-
-
-def rate_of(ended: Iterable[Mapping[str, Any]], since: datetime, until: datetime) -> Rate | None:
-    """How fast jobs ended: from ``since``, or the first claim among them if that is later, until ``until``."""
-    ended = list(ended)
-    if not ended:
-        return None
-    claims = [time for job in ended if (time := parse_time(job.get("Claimed")))]
-    begin = max(since, min(claims, default=since))
-    return Rate(len(ended), max((until - begin).total_seconds(), 1.0))
-
-
-def parse_time(text: object) -> datetime | None:
-    """A timestamp of the service: naive UTC in ISO 8601 (REST contract v4, section 1)."""
-    try:
-        return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
-    except ValueError:
-        return None
+# A job runs far longer than others if it takes so many times what 95 % of them took, of at least so many, and so long.
+FAR_LONGER, OTHERS, LONG = 5, 5, 60.0
+WELL = Limits()
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def newest_failed(jobs: Iterable[dict[str, Any]], number: int = failures.SAMPLE) -> list[dict[str, Any]]:
@@ -237,6 +140,7 @@ def read_host(host: str, probe: Mapping[str, Any] | None) -> dict[str, Any]:
                 "container": worker["name"],
                 "condition": condition(worker),
                 "release": worker.get("release") or None,
+                "started": worker.get("started") or None,
                 # A healthy worker tells the time of its last contact, which would make every picture another one.
                 "says": condition(worker) != "healthy" and first_line(worker.get("health_output") or "") or None,
             }
@@ -262,12 +166,20 @@ def condition(container: Mapping[str, Any]) -> str:
 def read_workers(
     jobs: Jobs, ended: Iterable[Mapping[str, Any]], hosts: Iterable[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Every worker that a host has, holds a job or ended one lately; ``host`` is None if no host here has it."""
+    """Every worker that a host has, holds a job or ended one lately.
+
+    ``host`` is also that of a worker which it had and has replaced, by the worker's name; None if it is no host's.
+    """
+    names = [host["host"] for host in hosts]
     home = {worker["name"]: host["host"] for host in hosts for worker in host["workers"]}
     holds = Counter(job["worker"] for job in jobs.held)
     did = Counter(job.get("Worker") for job in ended)
+
+    def host_of(worker: str) -> str | None:
+        return home.get(worker) or next(iter(homes_of(worker, names)), None)
+
     return [
-        {"name": name, "host": home.get(name), "holds": holds[name], "ended": did[name]}
+        {"name": name, "host": host_of(name), "holds": holds[name], "ended": did[name]}
         for name in sorted({*home, *holds, *did} - {None})
     ]
 
@@ -283,8 +195,77 @@ def orphans(jobs: Jobs, hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [job for job in jobs.held if not job["worker"] or (sure and job["worker"] not in alive)]
 
 
+@dataclass(frozen=True)
+class Usual:
+    """How long the jobs take that ended: 95 % of them so many ``seconds`` at most; None if too few tell."""
+
+    seconds: float | None = None
+
+    @classmethod
+    def read(cls, api: JobApi, project: str, jobs: Jobs, ended: Iterable[Mapping[str, Any]]) -> Usual:
+        """From the jobs that ``ended`` lately; where these are few, from all that finished."""
+        ended = list(ended)
+        if len(ended) < OTHERS and jobs.states["finished"]:
+            finished = api.each_job(project, status="finished")
+            ended = [{**job, "Ended": time} for job in finished if (time := parse_time(job.get("Finished")))]
+        times = ((parse_time(job.get("Claimed")), job["Ended"]) for job in ended)
+        seconds = sorted((end - begin).total_seconds() for begin, end in times if begin)
+        return cls(seconds[math.ceil(0.95 * len(seconds)) - 1]) if len(seconds) >= OTHERS else cls()
+
+    def limit(self, least: float) -> timedelta:
+        """A job that takes longer takes far longer than the others."""
+        return timedelta(seconds=max(FAR_LONGER * (self.seconds or 0.0), least))
+
+    def overdue(self, jobs: Jobs, now: datetime) -> dict[str, Any]:
+        """The jobs at work that run far longer than the others; empty if none does, or nothing tells."""
+        if self.seconds is None:
+            return {}
+        late = [job for job in jobs.held if (since := parse_time(job["since"])) and now - since > self.limit(LONG)]
+        return {"jobs": late, "usual": round(self.seconds, 1)} if late else {}
+
+
+def last_movement(
+    record: Mapping[str, Any], jobs: Jobs, ended: Iterable[Mapping[str, Any]], hosts: Iterable[Mapping[str, Any]]
+) -> datetime:
+    """When a job was last added, claimed or ended, or a worker started; NEVER if nothing tells."""
+    texts = [record.get("LastJobAddedAt"), record.get("LastJobClaimedAt"), *(job["since"] for job in jobs.held)]
+    # One that is not well may be started again and again.
+    texts += [worker["started"] for host in hosts for worker in host["workers"] if worker["condition"] == "healthy"]
+    return max([*filter(None, map(parse_time, texts)), *(job["Ended"] for job in ended)], default=NEVER)
+
+
+def judge(
+    api: JobApi,
+    project: str,
+    jobs: Jobs,
+    moved: datetime,
+    limit: timedelta,
+    fault: str,
+    hosts: list[dict[str, Any]],
+    now: datetime,
+) -> Ending:
+    """How a project with jobs stands: by the ``fault`` of what ended, or since when nothing ``moved``."""
+    tally = Tally.of(jobs.states)
+    if fault:
+        return Ending("failures", tally, f"{fault}: {tally}. What they say stands under Failures.")
+    if not jobs.remaining:
+        return Ending("done", tally, f"All jobs have ended: {tally}.")
+    if NEVER < moved < now - limit and jobs.states["available"]:
+        # Jobs that were made available again moved, too; that is only asked for here, as they may be many.
+        free = (parse_time(job.get("Added")) for job in api.each_job(project, status="available"))
+        moved = max(moved, max(filter(None, free), default=NEVER))
+    if NEVER < moved < now - limit:
+        return explain_stall(stalled(tally, f"since {clock(moved)}", jobs.held), hosts)
+    return Ending("going", tally, f"{tally}.")
+
+
 def take_picture(
-    api: JobApi, project: str, level2: Level2, hosts: list[dict[str, Any]], now: datetime
+    api: JobApi,
+    project: str,
+    level2: Level2,
+    hosts: list[dict[str, Any]],
+    now: datetime,
+    limits: Limits = WELL,
 ) -> dict[str, Any]:
     """Everything that the screen shows, as library/qsmr_status.py documents it. ``hosts`` are rows of read_host.
 
@@ -292,35 +273,44 @@ def take_picture(
     further: the service makes a table for any name that is asked for (REST contract v4, section 1).
     """
     try:
-        record = api.project(project)
+        found = api.project(project)
     except JobApiError as error:
         if error.status is None or error.status < 500:
             raise
-        record = {}
-    jobs = read_jobs(api, project, record) if record is not None else Jobs()
+        found = {}
+    jobs = read_jobs(api, project, found) if found is not None else Jobs()
     ended, since = read_ended(api, project, now) if jobs.total > jobs.remaining else ([], now)
-    until = now if jobs.remaining else max((job["Ended"] for job in ended), default=now)
-    rate = rate_of(ended, since, until)
-    record, exists = record or {}, record is not None
+    record, exists = found or {}, found is not None
     homes = {worker["name"]: host["host"] for host in hosts for worker in host["workers"]}
     failed = newest_failed(api.each_job(project, status="failed")) if jobs.states["failed"] else []
+    bad = read_bad_releases(api, project, failed, hosts)
+    usual = Usual.read(api, project, jobs, ended) if jobs.held else Usual()
+    if not exists:
+        ending = Ending("no project", Tally(0, 0, 0, 0), f"The job service has no project {project} yet: run jobs.yml.")
+    elif not jobs.total:
+        ending = Ending("no jobs", Tally(0, 0, 0, 0), f"Project {project} has no jobs: run jobs.yml to add some.")
+    else:
+        fault = too_many_failed(Tally.of(jobs.states), limits.max_failed_share) or next(iter(bad), "")
+        moved, limit = last_movement(record, jobs, ended, hosts), usual.limit(limits.stall_timeout)
+        ending = judge(api, project, jobs, moved, limit, fault, hosts, now)
+    rate = rate_of(ended, since, now if jobs.remaining else max((job["Ended"] for job in ended), default=now))
     picture: dict[str, Any] = {
         "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "project": project,
         "exists": exists,
         "service": api.root,
+        **ending.record,
         "states": {state: jobs.states[state] for state in dict.fromkeys([*STATES, *sorted(jobs.states)])},
         "total": jobs.total,
         "remaining": jobs.remaining,
         "counters": {name: record.get(f"NrJobs{name.title()}") for name in ("added", "claimed", "finished", "failed")},
         "deadline": record.get("Deadline"),
-        "rate": {"jobs": rate.jobs, "seconds": round(rate.seconds), "per_minute": round(rate.per_minute, 4)}
-        if rate
-        else None,
+        "rate": rate and rate.record,
         "eta_seconds": eta(jobs, rate),
         "eta_service": record.get("ETA"),
         "workers": read_workers(jobs, ended, hosts),
         "orphans": orphans(jobs, hosts),
+        "overdue": usual.overdue(jobs, now),
         "hosts": hosts,
         "failures": [
             show_cause(cause, api.root, project) for cause in read_failures(api, project, failed, homes)[:MOST_FAILURES]
@@ -331,16 +321,43 @@ def take_picture(
             for share in shares_of(ended, homes)
             if share.failed
         ],
+        "bad_releases": bad,
         "level2": level2.read(),
-        "urls": {
-            "status": f"{api.root}/v4/{project}",
-            "jobs": f"{api.root}/v4/{project}/jobs",
-            "failures": f"{api.root}/v4/{project}/failures",
-            "level_2": f"{level2.url}/<scanid>",
-        },
+        "urls": urls_of(f"{api.root}/v4/{project}", level2),
     }
     picture["attention"] = list(attention(picture))
     return picture
+
+
+def urls_of(project: str, level2: Level2) -> dict[str, str]:
+    """Where to look, from the URL of the project."""
+    return {
+        "status": project,
+        "jobs": f"{project}/jobs",
+        "failures": f"{project}/failures",
+        "level_2": f"{level2.url}/<scanid>",
+    }
+
+
+def read_bad_releases(
+    api: JobApi, project: str, failed: Iterable[Mapping[str, Any]], hosts: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """The releases that fail more than what ran before, a sentence each.
+
+    All jobs that ended are only asked for if some of those that ``failed`` lately did so in a release of now.
+    """
+    releases = {w["name"]: w["release"] for host in hosts for w in host["workers"] if w["release"]}
+    if not any(job.get("Worker") in releases for job in failed):
+        return []
+    return bad_releases(
+        (
+            {"Worker": job.get("Worker"), "failed": state == "failed"}
+            for state in DONE
+            for job in api.each_job(project, status=state)
+            if state_of(job) == state
+        ),
+        releases,
+    )
 
 
 def eta(jobs: Jobs, rate: Rate | None) -> int | None:
@@ -348,55 +365,3 @@ def eta(jobs: Jobs, rate: Rate | None) -> int | None:
     if not jobs.remaining:
         return 0
     return round(60 * jobs.remaining / rate.per_minute) if rate else None
-
-
-def attention(picture: Mapping[str, Any]) -> Iterator[str]:
-    """What somebody should look at, a line each: what is wrong, where, what to do."""
-    hosts = picture["hosts"]
-    for host in hosts:
-        if host["error"]:
-            verb = "is unreachable" if host["state"] == "unreachable" else "cannot tell its workers"
-            yield f"{host['host']} {verb}: {host['error']}"
-        elif host["state"] == "answers" and not host["release"]:
-            yield f"{host['host']} has no release of {picture['project']}: run workers.yml"
-        elif host["state"] == "answers" and not host["workers"]:
-            yield f"{host['host']} runs no worker: run workers.yml"
-        elif host["running"] not in ([], [host["release"]]):
-            running = " and ".join(host["running"])
-            yield f"{host['host']} should run {host['release']} and runs {running}: run workers.yml"
-        for worker in host["workers"]:
-            if worker["condition"] != "healthy":
-                says = f" ({worker['says']})" if worker["says"] else ""
-                yield f"{host['host']}: worker {worker['container']} is {worker['condition']}{says}"
-
-    releases: dict[str, list[str]] = {}
-    for host in hosts:
-        for release in host["running"]:
-            releases.setdefault(release, []).append(host["host"])
-    if len(releases) > 1:
-        which = "; ".join(f"{release} on {', '.join(names)}" for release, names in sorted(releases.items()))
-        yield f"The fleet is mixed: {which}. Run workers.yml to bring all to one snapshot"
-
-    if picture["orphans"]:
-        holders = Counter(job["worker"] or "nobody" for job in picture["orphans"])
-        which = ", ".join(f"{name} ({number})" for name, number in holders.most_common(EXAMPLES))
-        yield f"{len(picture['orphans'])} jobs are claimed by workers that no host here has: {which}"
-    if picture["remaining"] and hosts and not any(host["healthy"] or host["state"] == "not asked" for host in hosts):
-        yield f"{picture['remaining']} jobs remain and no worker is healthy"
-
-    states, counters = picture["states"], picture["counters"]
-    drifted = [
-        f"{name} {counters[name]} instead of {states[name]}"
-        for name in DONE
-        if counters[name] not in (None, states[name])
-    ]
-    if drifted:
-        yield f"The service's counters have drifted ({', '.join(drifted)}); the numbers here are its jobs' own states"
-    for share in picture["failed_by_host"]:
-        if share["bad"]:
-            yield (
-                f"{share['host']} fails more than the others: {share['failed']} of the {share['ended']} jobs"
-                f" that ended there lately (Fisher's exact test: {failures.chance(share['p'])}); look at what they say"
-            )
-    if picture["level2"]["error"]:
-        yield f"The Odin API does not answer ({picture['level2']['error']}): workers can neither read nor deliver"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,25 +12,15 @@ from typing import Any
 
 from .errors import QsmrError
 from .jobapi import JobApi, JobApiError
-from .status import ENOUGH, Jobs, parse_time, rate_of, read_ended, read_jobs
+from .jobstates import Jobs, parse_time, rate_of, read_ended, read_jobs
+from .verdict import ENOUGH, Ending, Tally, check_share, stalled, too_many_failed
 
 POLL = 2.0  # seconds between two looks, at least; a service that is slow to answer is asked less often
 PACE_WINDOW = 300.0  # seconds: the rate is that of the last minutes
+RECENT = 900.0  # seconds: jobs that ended before this wait tell its rate at first if they ended so lately
 ALIVE = timedelta(minutes=5)
 WORKERS_EVERY = 20.0  # seconds between two looks at who claims
 
-# How a wait can end, and the exit code that tells. Ansible's own codes are below 10.
-EXIT_CODES = {
-    "done": 0,
-    "share": 0,
-    "failures": 10,
-    "deadline": 11,
-    "no workers": 12,
-    "no claims": 13,
-    "no ends": 14,
-    "service down": 15,
-}
-STALLS = ("no workers", "no claims", "no ends")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -49,53 +39,8 @@ class Goal:
     stall_timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        for name in ("share", "max_failed_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                setting = {"share": "qsmr_watch_share"}.get(name, f"qsmr_{name}")
-                raise QsmrError(f"{setting} is {getattr(self, name):g}: give a part of the jobs from 0 to 1")
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How many jobs of a project are where."""
-
-    finished: int
-    failed: int
-    running: int
-    available: int
-
-    @classmethod
-    def of(cls, jobs: Jobs) -> Tally:
-        """A state that a client made up counts as running."""
-        finished, failed, available = (jobs.states[state] for state in ("finished", "failed", "available"))
-        return cls(finished, failed, jobs.total - finished - failed - available, available)
-
-    @property
-    def total(self) -> int:
-        return self.finished + self.failed + self.running + self.available
-
-    @property
-    def ended(self) -> int:
-        return self.finished + self.failed
-
-    def __str__(self) -> str:
-        return (
-            f"{self.finished} of {self.total} jobs finished, {self.failed} failed, "
-            f"{self.running} running, {self.available} waiting"
-        )
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the wait ended: one of EXIT_CODES, where the jobs are, and what to tell the user."""
-
-    how: str
-    tally: Tally
-    message: str
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_CODES[self.how]
+        check_share("qsmr_watch_share", self.share)
+        check_share("qsmr_max_failed_share", self.max_failed_share)
 
 
 @dataclass
@@ -172,7 +117,7 @@ class Watch:
                 if seen is None or began - moved > self._goal.stall_timeout:
                     return Ending("service down", tally, trouble)
             else:
-                tally = Tally.of(jobs)
+                tally = Tally.of(jobs.states)
                 if tally != seen:
                     seen, moved = tally, began
                 if ending := self._judge(tally, began - moved, jobs):
@@ -182,7 +127,7 @@ class Watch:
             if self._goal.deadline and self._now() >= self._goal.deadline:
                 return Ending("deadline", tally, f"The deadline has come with {tally}. Everything is left running.")
             held = {job["worker"] for job in jobs.held if job["worker"]} if not trouble else set()
-            self._report(self._view(tally, held | self._claimers, trouble))
+            self._report(self._view(tally, held | self._claimers, trouble, began - moved))
             self._sleep(max(POLL, 10 * (self._clock() - began)))
 
     def _look(self) -> Jobs:
@@ -199,26 +144,16 @@ class Watch:
 
     def _judge(self, tally: Tally, still: float, jobs: Jobs) -> Ending | None:
         """The ending that these jobs are; None if waiting goes on."""
-        goal, whole = self._goal, tally.ended == tally.total
-        if tally.failed > goal.max_failed_share * tally.ended and (whole or tally.ended >= ENOUGH):
-            return Ending(
-                "failures",
-                tally,
-                f"{tally.failed} of {tally.ended} jobs that ended have failed, more than qsmr_max_failed_share="
-                f"{goal.max_failed_share:g} allows: {tally}. See why with playbooks/status.yml.",
-            )
-        if whole:
+        goal = self._goal
+        if not tally.total:
+            raise QsmrError(f"Project {self._project} has no jobs: add some with playbooks/jobs.yml.")
+        if fault := too_many_failed(tally, goal.max_failed_share):
+            return Ending("failures", tally, f"{fault}: {tally}. See why with playbooks/status.yml.")
+        if tally.ended == tally.total:
             return Ending("done", tally, f"All jobs have ended: {tally}.")
         if goal.share < 1 and tally.ended >= goal.share * tally.total:
             return Ending("share", tally, f"{goal.share:.0%} of the jobs have ended: {tally}.")
-        if still <= goal.stall_timeout:
-            return None
-        text = f"Nothing moved for {still:.0f} s: {tally}"
-        if not tally.running:
-            return Ending("no claims", tally, f"{text}. No worker has claimed a job.")
-        holders = Counter(str(job["worker"]) for job in jobs.held)
-        names = ", ".join(f"{name} ({number})" for name, number in holders.most_common(3))
-        return Ending("no ends", tally, f"{text}. None of those that hold jobs has ended one: {names}.")
+        return stalled(tally, f"for {still:.0f} s", jobs.held) if still > goal.stall_timeout else None
 
     def _ask_claimers(self, began: float) -> None:
         """Who claimed a job in the last minutes; and how fast jobs ended before this wait."""
@@ -228,7 +163,8 @@ class Watch:
         try:
             if self._asked_claimers is None:
                 before = rate_of(*read_ended(self._api, self._project, now), now)
-                self._pace.before = before.per_minute / 60 if before else None
+                # How fast it went long ago says nothing about now.
+                self._pace.before = before.per_minute / 60 if before and before.seconds <= RECENT else None
             start = (now - ALIVE).strftime("%Y-%m-%dT%H:%M:%S")
             claimed = self._api.each_job(self._project, status="claimed", start=start)
             self._claimers = {job["Worker"] for job in claimed if job.get("Worker") and parse_time(job.get("Claimed"))}
@@ -236,7 +172,7 @@ class Watch:
             pass  # This only adorns the view, and the next look tells whether the service is in trouble.
         self._asked_claimers = began
 
-    def _view(self, tally: Tally, workers: Iterable[str], trouble: str) -> dict[str, Any]:
+    def _view(self, tally: Tally, workers: Iterable[str], trouble: str, still: float) -> dict[str, Any]:
         """What progress.line_of and bar_of draw."""
         rate = self._pace.rate if self._pace.looks else None
         wanted = self._goal.share * tally.total - tally.ended
@@ -251,26 +187,6 @@ class Watch:
             "workers": len(set(workers)),
             "rate": rate,
             "eta_seconds": max(wanted, 0) / rate if rate else None,
+            "still": still,
             "trouble": trouble,
         }
-
-
-def explain_stall(how: str, message: str, hosts: list[dict[str, Any]]) -> tuple[str, str]:
-    """How a wait ended and its message, with what the hosts tell of it; ``hosts`` are rows of status.read_host."""
-    if how not in STALLS or not hosts:
-        return how, message
-    workers = [(host["host"], worker) for host in hosts for worker in host["workers"]]
-    alive = [(host, worker) for host, worker in workers if worker["condition"] not in ("created", "exited", "dead")]
-    silent = [host for host in hosts if host["state"] != "answers"]
-    parts = [message]
-    if silent:
-        reasons = "; ".join(f"{host['host']}: {host['error'] or host['state']}" for host in silent[:3])
-        parts.append(f"{len(silent)} of {len(hosts)} hosts do not tell their workers ({reasons}).")
-    if not alive:
-        which = "the hosts that answer" if silent else f"any of {len(hosts)} hosts"
-        return "no workers", " ".join([*parts, f"No worker runs on {which}: start them with playbooks/workers.yml."])
-    ill = [f"{host} is {worker['condition']} ({worker['says']})" for host, worker in alive if worker["says"]]
-    parts.append(
-        f"{len(alive)} workers run" + (f"; the one on {ill[0]}." if ill else ", and all say that they are well.")
-    )
-    return how, " ".join([*parts, "Everything is left running; see playbooks/status.yml."])
