@@ -85,7 +85,7 @@ def test_screen_tells_the_truth_and_no_host_can_break_it(project):
     assert f"Report: {report}" in run.stdout
     assert "2 jobs: ValueError: no spectra in scan &lt;n&gt;" in report.read_text()
     assert "down is unreachable: " in report.read_text()
-    assert "6 of 12 jobs done, 50 %" in run.stdout
+    assert "6 of 12 jobs ended, 50 %: 2 failed" in run.stdout
     assert run.stdout.count("Project demo at") == 1
     assert "\\n" not in run.stdout.partition("Project demo at")[2].partition("TASK [")[0]
     assert "ValueError: no spectra in scan 4" in run.stdout
@@ -166,6 +166,6 @@ def test_ansible_runner_needs_the_project_an_inventory_and_settings(project, tmp
         cwd="/", capture_output=True, text=True, timeout=120, env=environment | {"PATH": path},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "6 of 12 jobs done, 50 %" in run.stdout
+    assert "6 of 12 jobs ended, 50 %: 2 failed" in run.stdout
     assert f"Report: {tmp_path}/state/demo/results/report.html" in run.stdout
     assert project.service.password not in run.stdout + run.stderr
