@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from playbook_door import NO_CONTROL, REPOSITORY, enter_environment, run_playbook
+from playbook_door import REPOSITORY, enter_environment, run_playbook
 
 DESCRIPTION = """\
 Add the scans of a file, one scan id a line, as jobs to a project of the job service.
@@ -99,8 +99,6 @@ def main() -> int:
     if code == 0 and "wanted" in outcome:
         print("Done")
         return 0
-    if code == 0:
-        outcome["msg"] = NO_CONTROL
     print(f"Add job failed: {outcome.get('msg') or 'ansible-playbook ended with ' + str(code)}", file=sys.stderr)
     if "resume_row" in outcome:
         print(f"Exiting, you can try add_jobs.py again with --skip={outcome['resume_row']}", file=sys.stderr)

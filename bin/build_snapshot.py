@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from playbook_door import NO_CONTROL, REPOSITORY, enter_environment, run_playbook
+from playbook_door import REPOSITORY, enter_environment, run_playbook
 
 FAILED = 1
 
@@ -60,6 +60,7 @@ class Story:
     def __init__(self) -> None:
         self.snapshot: dict = {}
         self.faults = False
+        self.last_words = "snapshot.yml failed before its first task: run it with ansible-playbook"
 
     def __call__(self, event: dict) -> None:
         data = event.get("event_data", {})
@@ -74,6 +75,8 @@ class Story:
         elif event["event"] in ("runner_on_failed", "runner_on_unreachable"):
             self.faults = True
             print(result.get("msg", f'"{data.get("task")}" failed'), file=sys.stderr)
+        elif event["event"] == "error":
+            self.last_words = event["stdout"]
 
 
 def main() -> int:
@@ -116,10 +119,7 @@ def main() -> int:
     story = Story()
     if run_playbook("snapshot.yml", variables, on_event=story, quiet=True):
         if not story.faults:
-            print("snapshot.yml failed before its first task: run it with ansible-playbook", file=sys.stderr)
-        return FAILED
-    if not story.snapshot:
-        print(NO_CONTROL, file=sys.stderr)
+            print(story.last_words, file=sys.stderr)
         return FAILED
 
     settings = load_settings(arguments.config)

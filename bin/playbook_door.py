@@ -17,8 +17,6 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = REPOSITORY / ".venv" / "bin" / "python"
-# Ansible counts a play without hosts as done.
-NO_CONTROL = "Nothing was done: the inventory that ANSIBLE_INVENTORY names has no host in the group control"
 
 
 def enter_environment() -> None:

@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import re
+import sys
+import textwrap
 from pathlib import Path
 
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.append(str(REPOSITORY / "plugins" / "module_utils"))
+
+from qsmr.fleetsettings import SETTINGS  # noqa: E402
+
 SETTING = re.compile(r"(?P<name>qsmr_\w+):\s*(?P<default>.*?)\s+# (?P<meaning>.*)|(?P<bare>qsmr_\w+):\s*(?P<value>.*)")
 
 HEAD = """\
@@ -17,7 +23,13 @@ HEAD = """\
 Made by `docs/make_settings.py` from `playbooks/group_vars/all.yml` and the roles' `meta/argument_specs.yml`.
 
 Set a setting once, in your inventory's `group_vars/fleet.yml`, or for one run with `-e`. (Ansible lets
-`playbooks/group_vars/all.yml` win over an inventory's `group_vars/all.yml`, therefore the group `fleet`.)
+`playbooks/group_vars/all.yml` win over an inventory's `group_vars/all.yml`, and over a group's `vars:` in the
+inventory's own file, therefore the group `fleet` and its file.) Hosts may have values of their own, in their lines of
+the inventory or in `host_vars`, for
+{per_host}; all else is the whole fleet's.
+
+A name that is no setting, a value that a setting cannot have, and a setting in a place where it does not count end a
+run before it begins.
 
 """
 ROLES = """\
@@ -72,7 +84,9 @@ def roles() -> str:
 
 
 def page() -> str:
-    return HEAD + settings() + "\n" + ROLES + roles()
+    per_host = [f"`{name}`" for name, setting in SETTINGS.items() if setting.per_host]
+    words = textwrap.fill(f"{', '.join(per_host[:-1])} and {per_host[-1]}", 120, break_on_hyphens=False)
+    return HEAD.format(per_host=words) + settings() + "\n" + ROLES + roles()
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from qsmr.rollout import (  # noqa: E402
     WAITING,
     Answer,
     Rollout,
-    batches,
     fault_table,
     host_faults,
     hosts_to_send_to,
     plan,
     require,
 )
+from qsmr.stages import batches  # noqa: E402
 
 
 class ActionModule(FleetAction):

@@ -72,7 +72,7 @@ def fleet(number: int) -> Iterator[Bench]:
         bench.play("services.yml")
         yield bench
     finally:
-        bench.play("demo_clean.yml", "--limit", "workers")
+        bench.play("demo_fleet_clean.yml")
         images = subprocess.run(
             ["docker", "image", "ls", "--quiet", "--filter", "reference=qsmr_snapshot_bench*"],
             capture_output=True,

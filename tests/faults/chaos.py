@@ -271,7 +271,7 @@ class Chaos:
     def prepare(self) -> None:
         """A fleet that works: one release everywhere, and the first jobs."""
         # What is left of a run that was killed would be in the way.
-        self.lab.play("demo_clean.yml", "--limit", "workers")
+        self.lab.play("demo_fleet_clean.yml")
         shutil.copytree(REPOSITORY / "examples/qsmr-demo", self.code)
         start = self.code / "code/run_runscript.sh"
         # Long enough that what happens to a worker happens in the middle of a job.
@@ -359,7 +359,7 @@ class Chaos:
     def remove(self) -> list[str]:
         """Remove the fleet; what is left of it on this machine."""
         images = {json.loads(path.read_text())["image"]["name"] for path in self.lab.directory.glob("*/snapshot.json")}
-        self.lab.play("demo_clean.yml", "--limit", "workers")
+        self.lab.play("demo_fleet_clean.yml")
         subprocess.run(["docker", "image", "rm", "--force", *images], check=False, capture_output=True)
         shutil.rmtree(self.lab.directory, ignore_errors=True)
         left = []

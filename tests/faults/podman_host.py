@@ -43,7 +43,7 @@ def podman(tmp_path_factory):
         fleet.ok("demo_fleet.yml", image_wanted=["host-podman"])
         yield fleet
     finally:
-        fleet.play("demo_clean.yml", cmdline="--limit workers")
+        fleet.play("demo_fleet_clean.yml")
         shutil.rmtree(fleet.directory, ignore_errors=True)
 
 

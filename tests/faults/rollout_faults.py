@@ -376,7 +376,7 @@ def main() -> int:
             print(f"{name:<32} {time.monotonic() - began:6.0f} s  {outcome}", flush=True)
     finally:
         if not options.keep:
-            lab.play("demo_clean.yml", "--limit", "workers")
+            lab.play("demo_fleet_clean.yml")
             shutil.rmtree(DIRECTORY, ignore_errors=True)
     print(f"{len(options.only) - len(failed)} of {len(options.only)} cases are as they should be")
     return len(failed) > 0

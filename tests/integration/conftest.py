@@ -24,7 +24,7 @@ def fleet() -> Iterator[Fleet]:
     finally:
         if not os.environ.get("QSMR_KEEP_FLEET"):
             # The hosts' play only: the other one removes the images that the next run needs again.
-            fleet.play("demo_clean.yml", cmdline="--limit workers")
+            fleet.play("demo_fleet_clean.yml")
             for image in snapshot_images() - images_before:
                 docker("image", "rm", "--force", image)
             shutil.rmtree(directory, ignore_errors=True)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 NOT_RUN = {
     "git clone <this repository>": "the clone is what runs this test",
     "cd qsmr-fleet": "so that it is there already",
-    "make demo-clean": "it removes the images that other tests need; the fleet's end is demo_clean.yml without that",
+    "make demo-clean": "it removes the images that other tests need; the fleet's end is demo_fleet_clean.yml",
 }
 NEWEST = "$(ls -td ~/snapshots/qsmr_snapshot_myproject_* | head -1)"
 # What the pages name, and what stands for it here.

@@ -139,4 +139,4 @@ def test_the_arguments_win_over_what_an_inventory_says(service, add_jobs, scans,
 def test_an_inventory_without_a_control_node_is_no_success(add_jobs, scans):
     done = add_jobs("trial", "CONFIG", "--freq-mode", "1", "--jobs-file", scans, group="workers")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no host in the group control" in done.stderr
+    assert "has no group control" in done.stderr

@@ -10,7 +10,6 @@ from qsmr.errors import QsmrError
 from qsmr.jobapi import JobApiError
 from qsmr.rollout import (
     Rollout,
-    batches,
     canary_fault,
     clock_faults,
     fault_table,
@@ -19,6 +18,7 @@ from qsmr.rollout import (
     plan,
     require,
 )
+from qsmr.stages import batches
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
 GOOD = {"differences": [], "worker_names": ["w"], "gone": [], "release": "r2"}
@@ -57,15 +57,20 @@ def go(rollout, *rounds):
         ("[1,'50%','100%']", [1, 2, 2]),
         (2, [2, 2, 1]),
         ("1,4", [1, 4]),
-        ("some", [1] * 5),
-        ([0], [1] * 5),
         ("100%", [5]),
     ],
 )
-def test_stages_are_numbers_or_percentages_and_nonsense_is_one_at_a_time(sizes, numbers):
+def test_stages_are_numbers_or_percentages(sizes, numbers):
     stages = batches(HOSTS, sizes)
     assert [len(stage) for stage in stages] == numbers
     assert [host for stage in stages for host in stage] == list(HOSTS)
+
+
+@pytest.mark.parametrize("sizes", ["some", [0], ["25 %"], "0.25", 0.25, [], True, "101%"])
+def test_sizes_that_are_neither_are_refused(sizes):
+    """They would be a rollout without the canary that was meant."""
+    with pytest.raises(QsmrError, match="qsmr_rollout_batches cannot be"):
+        batches(HOSTS, sizes)
 
 
 def test_good_rollout_switches_stage_after_stage_and_looks_at_all_in_the_end():

@@ -7,7 +7,6 @@ mapping between two tasks, so it lives in a registered variable.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from .errors import QsmrError
 from .jobapi import JobApi, JobApiError
+from .stages import batches
 
 # Seconds that a host's clock may be off: times of workers, claims and logs are compared by people and programs.
 CLOCK_LIMIT = 60.0
@@ -88,18 +88,6 @@ def clock_faults(host: float, before: float, after: float) -> list[str]:
     if abs(off) <= CLOCK_LIMIT:
         return []
     return [f"Its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's: set it (timedatectl)"]
-
-
-def batches(hosts: Sequence[str], sizes: object) -> list[list[str]]:
-    """The hosts in stages. Sizes are numbers or percentages of all, the last one repeats; a text may hold several."""
-    words = re.findall(r"[0-9]+%?", str(sizes)) or ["1"]
-    left, stages = list(hosts), list[list[str]]()
-    while left:
-        word = words[min(len(stages), len(words) - 1)]
-        size = int(word[:-1]) * len(hosts) // 100 if word.endswith("%") else int(word)
-        stages.append(left[: max(size, 1)])
-        left = left[max(size, 1) :]
-    return stages
 
 
 @dataclass
