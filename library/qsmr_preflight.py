@@ -123,6 +123,10 @@ workers:
   description: Condition of each worker's container, by name.
   returned: success
   type: dict
+machine:
+  description: What tells this machine from all others while it runs; empty if that cannot be known.
+  returned: success
+  type: str
 clock:
   description: The host's time in seconds since 1970.
   returned: success
@@ -137,6 +141,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostcheck import faults, service_faults
+from ansible.module_utils.qsmr.hostfit import machine_id
 from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
 from ansible.module_utils.qsmr.release import MANIFEST, Releases
 
@@ -195,7 +200,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(changed=False, clock=time.time(), **look(module.params))
+        module.exit_json(changed=False, clock=time.time(), machine=machine_id(), **look(module.params))
     except QsmrError as error:
         module.fail_json(msg=str(error))
 

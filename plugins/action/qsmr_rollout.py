@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.audit import new_run, operator, switched_by  # noqa: E402
 from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.fleetaction import FleetAction, display, summary  # noqa: E402
+from qsmr.machines import check_machines  # noqa: E402
 from qsmr.rollout import (  # noqa: E402
     BAD,
     FINE,
@@ -57,6 +58,7 @@ class ActionModule(FleetAction):
     def _check(self) -> dict[str, Any]:
         """Which hosts are fit, what each of them needs, and whether anything is to be done at all."""
         answers = self._answers(self.given["answers"])
+        check_machines(answers)
         faults = host_faults(answers)
         if faults and not self.given["skip_unfit"]:
             lines = ["Nothing was changed, because not every host is fit:", *fault_table(faults)]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from qsmr.errors import QsmrError
 from qsmr.jobapi import JobApiError
+from qsmr.machines import check_machines
 from qsmr.rollout import (
     Rollout,
     canary_fault,
@@ -64,6 +65,13 @@ def test_stages_are_numbers_or_percentages(sizes, numbers):
     stages = batches(HOSTS, sizes)
     assert [len(stage) for stage in stages] == numbers
     assert [host for stage in stages for host in stage] == list(HOSTS)
+
+
+def test_one_machine_under_two_names_is_named_and_others_are_not():
+    answers = {"a": {"machine": "m1"}, "b": {"machine": "m2"}, "c": {"machine": "m1"}, "d": {"machine": ""}, "e": None}
+    with pytest.raises(QsmrError, match="^Nothing was changed: a and c are one machine"):
+        check_machines(answers)
+    check_machines({"a": answers["a"], "b": answers["b"], "d": {"machine": ""}, "f": {"machine": ""}, "e": None})
 
 
 @pytest.mark.parametrize("sizes", ["some", [0], ["25 %"], "0.25", 0.25, [], True, "101%"])

@@ -36,3 +36,14 @@ def test_check_mode_before_the_first_snapshot_says_so_and_goes_on(tmp_path):
     assert f"No snapshot of project demo in {tmp_path}: run snapshot.yml first" in screen
     assert not re.search(r"changed=[1-9]", screen)
     assert play(tmp_path, "playbooks/workers.yml", **settings).returncode != 0
+
+
+def test_one_machine_under_several_names_is_refused_and_all_names_are_told(tmp_path):
+    settings = {"qsmr_project": "demo", "qsmr_state_dir": tmp_path, "qsmr_host_dir": tmp_path / "opt"}
+    for further in ([], ["-e", "qsmr_skip_unfit=true"], ["--check"]):
+        run = play(tmp_path, "playbooks/rollback.yml", *further, **settings)
+        screen = " ".join((run.stdout + run.stderr).split())
+        assert run.returncode == 2, screen
+        assert "Nothing was changed: h1 and h2 and h3 and h4 and h5 are one machine" in screen
+    one = play(tmp_path, "playbooks/rollback.yml", "--limit", "h2", **settings)
+    assert "one machine" not in one.stdout + one.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .errors import QsmrError
 
@@ -28,6 +29,19 @@ def host_cores() -> int:
 def host_memory() -> int:
     """The memory of this machine in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine_id() -> str:
+    """What no other machine has now: its boot, and the process numbers that a machine in a container has for itself.
+
+    Machines that were made from one disk or image share what stands in their files, /etc/machine-id and Docker's id
+    among it. Empty where the kernel tells neither.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def worker_count(text: str, cores: int, memory: int) -> int:
