@@ -124,7 +124,7 @@ class JobTable:
         if not len(times):
             return None
         first = float(np.min(times - np.nan_to_num(self.seconds[known])))
-        until = now if self.count("running") + self.count("available") else float(times.max())
+        until = now if self.count("running") + self.count("available") else float(np.max(times))
         for minutes in WINDOWS:
             lately = times[times >= until - 60 * minutes]
             if len(lately) >= min(ENOUGH, len(times)):

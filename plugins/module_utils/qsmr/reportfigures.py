@@ -40,7 +40,7 @@ def progress(table: JobTable) -> Iterator[Figure]:
     every = np.concatenate(list(times.values()))
     if not len(every):
         return
-    begin, end = float(every.min()), max(float(every.max()), float(every.min()) + 10)
+    begin, end = float(np.min(every)), max(float(np.max(every)), float(np.min(every)) + 10)
     total = len(table.states)
 
     def accumulated(canvas: Any) -> None:
@@ -176,17 +176,18 @@ def world(longitude: Numbers, latitude: Numbers) -> Iterator[Figure]:
             from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
             number = np.histogram2d(latitude, longitude, (72, 144), ((-90, 90), (-180, 180)))[0]
+            most = float(np.max(number))
             colours = LinearSegmentedColormap.from_list("scans", [(*_EITHER, 0.3), (*_EITHER, 1.0)])
             image = axes.pcolormesh(
                 np.linspace(-180, 180, 145),
                 np.linspace(-90, 90, 73),
                 np.ma.masked_equal(number, 0),
                 cmap=colours,
-                norm=(LogNorm if number.max() >= 30 else Normalize)(1, max(number.max(), 2)),
+                norm=(LogNorm if most >= 30 else Normalize)(1, max(most, 2)),
                 rasterized=True,
             )
             scale = canvas.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format="{x:,.0f}")
-            if number.max() < 30:
+            if most < 30:
                 _whole(scale.ax.yaxis)
             scale.set_label("scans in 2.5° × 2.5°")
             scale.outline.set_visible(False)
@@ -199,7 +200,7 @@ def world(longitude: Numbers, latitude: Numbers) -> Iterator[Figure]:
         for side in ("top", "right"):
             axes.spines[side].set_visible(True)
 
-    south, north = latitude.min(), latitude.max()
+    south, north = np.min(latitude), np.max(latitude)
     yield draw(
         "world",
         f"Where the scans with level 2 are ({len(latitude):,}); the line is the equator.",
@@ -217,7 +218,7 @@ def coverage(table: JobTable) -> Iterator[Figure]:
         return
     times = table.scans[known]
     states = table.states[known]
-    begin, end = float(times.min()), float(times.max())
+    begin, end = float(np.min(times)), float(np.max(times))
     edges = np.linspace(begin, max(end, begin + 60), min(MOST_BINS, max(1, len(times) // 5)) + 1)
 
     def histogram(canvas: Any) -> None:
