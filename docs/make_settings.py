@@ -73,11 +73,11 @@ def roles() -> str:
         for entry_point in yaml.safe_load(path.read_text())["argument_specs"].values():
             for name, option in entry_point.get("options", {}).items():
                 # What comes from elsewhere is set there.
-                if option.get("required") or "{{" in str(option.get("default", "")).replace("{{ playbook_dir", ""):
+                if "default" not in option or "{{" in str(option["default"]).replace("{{ playbook_dir", ""):
                     continue
                 description = option["description"]
                 text = description if isinstance(description, str) else " ".join(description)
-                row = f"| `{name}` | {option['type']} | {cell(option.get('default'))} | {plain(text)} |"
+                row = f"| `{name}` | {option['type']} | {cell(option['default'])} | {plain(text)} |"
                 if row not in rows:
                     rows.append(row)
     return "\n".join(rows) + "\n"

@@ -191,7 +191,7 @@ def main() -> None:
             "memory": {"type": "str", "default": ""},
             "drain_timeout": {"type": "int", "default": 60},
             "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
+            "config": {"type": "dict", "default": {}},
             "odin_api_root": {"type": "str", "default": ""},
         },
         required_one_of=[("snapshot", "release")],

@@ -182,7 +182,6 @@ OPTIONS = {
 
 def run(module: AnsibleModule) -> dict:
     request = Request.checked(module.params)
-    module.no_log_values &= request.settings.secrets
     if module.params["state"] == "checked":
         warn_of_readers(module)
         return {"changed": False}

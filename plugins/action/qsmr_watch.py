@@ -18,7 +18,7 @@ from qsmr.errors import QsmrError  # noqa: E402
 from qsmr.files import make_directory, write_atomically  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.libraries import check_libraries  # noqa: E402
-from qsmr.settings import load_settings  # noqa: E402
+from qsmr.settings import CONFIG, load_settings  # noqa: E402
 from qsmr.verdict import EXIT_CODES, STALLS  # noqa: E402
 from qsmr.watch import Goal, Watch, parse_deadline  # noqa: E402
 
@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
         _result, arguments = self.validate_argument_spec(
             {
                 "config_file": {"type": "path"},
-                "config": {"type": "dict", "default": {}, "no_log": True},
+                "config": CONFIG,
                 "project": {"type": "str", "required": True},
                 "state_dir": {"type": "path"},
                 "share": {"type": "float", "default": 1.0},

@@ -16,6 +16,22 @@ options:
     description: The same keys, for values that come from a vault. They win over the file.
     type: dict
     default: {}
+    suboptions:
+      ODIN_API_ROOT:
+        description: URL of the Odin API.
+        type: str
+      ODIN_SECRET:
+        description: The secret that the jobs' targets are encrypted with.
+        type: str
+      JOB_API_ROOT:
+        description: URL of the job service.
+        type: str
+      JOB_API_USERNAME:
+        description: User of the job service.
+        type: str
+      JOB_API_PASSWORD:
+        description: Its password.
+        type: str
   project:
     description: Project of the job service.
     type: str

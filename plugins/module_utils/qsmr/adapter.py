@@ -11,11 +11,11 @@ from .errors import QsmrError
 from .files import limit_umask
 from .libraries import check_libraries
 from .names import check_project_name
-from .settings import Settings, load_settings, readable_by_others
+from .settings import CONFIG, KEYS, Settings, load_settings, readable_by_others
 
 SERVICES: dict[str, dict[str, Any]] = {
     "config_file": {"type": "path"},
-    "config": {"type": "dict", "default": {}, "no_log": True},
+    "config": CONFIG,
     "project": {"type": "str", "required": True},
 }
 """The options that the document fragment ``qsmr`` describes."""
@@ -24,9 +24,23 @@ ODIN_PROJECT: dict[str, dict[str, Any]] = {"odin_project": {"type": "str"}}
 """The option that the document fragment ``qsmr.odin_project`` describes."""
 
 
+class ControlModule(AnsibleModule):  # type: ignore[misc] # Ansible has no types
+    """A module with the option ``config``, of which a failure shows no value whose key Ansible does not know.
+
+    Such a value may be a secret with a misspelt key.
+    """
+
+    def fail_json(self, msg: str, **answer: Any) -> None:
+        if "config" in self.params:
+            given = self.params["config"]
+            known = given if isinstance(given, dict) else {}
+            self.params["config"] = {key: value for key, value in known.items() if key in KEYS}
+        super().fail_json(msg, **answer)
+
+
 def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str, dict[str, Any]]) -> None:
     """Answer with what ``run`` returns; a QsmrError is the user's, and fails with its line."""
-    module = AnsibleModule(argument_spec=options, supports_check_mode=True)
+    module = ControlModule(argument_spec=options, supports_check_mode=True)
     limit_umask()
     try:
         check_libraries()
@@ -36,7 +50,7 @@ def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str
 
 
 def settings_of(module: AnsibleModule) -> Settings:
-    """The settings that the options SERVICES name, whose secrets no output of the module shows from now on.
+    """The settings that the options SERVICES name.
 
     Sets ``odin_project`` to the project where it is not given. Raises QsmrError for a name that no project can have,
     and for settings that are missing or wrong.
@@ -46,9 +60,7 @@ def settings_of(module: AnsibleModule) -> Settings:
     if "odin_project" in parameters:
         parameters["odin_project"] = parameters["odin_project"] or parameters["project"]
         check_project_name(parameters["odin_project"], "Odin project")
-    settings = load_settings(parameters["config_file"], parameters["config"])
-    module.no_log_values &= settings.secrets
-    return settings
+    return load_settings(parameters["config_file"], parameters["config"])
 
 
 def warn_of_readers(module: AnsibleModule) -> None:

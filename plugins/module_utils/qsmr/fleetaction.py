@@ -20,7 +20,7 @@ from .jobapi import JobApi
 from .libraries import check_libraries
 from .names import check_project_name
 from .rolloutlock import ControlLock
-from .settings import load_settings
+from .settings import CONFIG, load_settings
 
 display = Display()
 
@@ -40,7 +40,7 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
         "hosts": {"type": "list", "elements": "str", "default": []},
         "break_lock": {"type": "bool", "default": False},
         "config_file": {"type": "path"},
-        "config": {"type": "dict", "default": {}, "no_log": True},
+        "config": CONFIG,
     }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
 
     def free_jobs(self, workers: list[str]) -> int:
         """Make the jobs available that workers hold which are no more. What was asked for does not depend on it."""
-        if not workers or not (self.given["config_file"] or self.given["config"]):
+        if not workers or not (self.given["config_file"] or any(self.given["config"].values())):
             return 0
         try:
             with self.api() as api:

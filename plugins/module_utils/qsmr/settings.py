@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import QsmrError
@@ -22,13 +23,17 @@ class Settings:
     job_api_username: str
     job_api_password: str = field(repr=False)
 
-    @property
-    def secrets(self) -> set[str]:
-        """What no output may hold. A module that Ansible has hide all values of a vault would blacken every "demo"."""
-        return {self.odin_secret, self.job_api_password}
-
 
 KEYS = tuple(setting.name.upper() for setting in fields(Settings))
+SECRETS = tuple(setting.name.upper() for setting in fields(Settings) if not setting.repr)
+
+CONFIG: dict[str, Any] = {
+    "type": "dict",
+    "default": {},
+    "options": {key: {"type": "str", "no_log": key in SECRETS} for key in KEYS},
+}
+"""The option of modules and actions that takes settings from a vault. Ansible hides what is secret, and nothing else: a
+user who is called ana leaves /home/ana as it is."""
 
 
 def parse_settings(text: str) -> dict[str, str]:
