@@ -117,7 +117,14 @@ class OtherJobService:
             counted = Counter({"JobsClaimed": 0})
             for state in TIMED:
                 counted[f"Jobs{state.title()}"] = sum(1 for job in jobs if job[state.title()])
-            return 200, {"Counts": [{"Period": "2026-11-24 09:00", **counted, "URLS": {}}] if jobs else []}
+            # Links to what was counted only, and workers that are counted by their jobs' states.
+            count = {
+                "Period": "2026-11-24 09:00",
+                **counted,
+                "ActiveWorkers": 4,
+                "URLS": {"URL-JobsFailed": "http://x/"},
+            }
+            return 200, {"PeriodType": "Hourly", "Start": None, "End": None, "Counts": [count] if jobs else []}
         if rest == ["failures"]:
             return 200, self._failures([job for job in jobs if job["Status"] == "FAILED"][:1000])
         found = next((job for job in jobs if job["Id"] == rest[1]), None)
@@ -141,9 +148,12 @@ class OtherJobService:
         elif state:
             found = [job for job in found if str(job["Status"]).lower() == state]
         found = [job for job in found if query.get("worker") in (None, job["Worker"])]
-        return 200, {"Version": "v4", "Jobs": found[: int(query.get("limit", len(found)))]}
+        echo = {"Status": query["status"].upper() if "status" in query else None, "Start": query.get("start")}
+        return 200, {"Version": "v4", "Jobs": found[: int(query.get("limit", len(found)))], **echo}
 
     def _failures(self, failed: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [job["Id"] for job in failed]
-        line = {"Score": 2.5, "Line": "disk 7 is full", "CommonLines": [], "Jobs": ids}
-        return {"Lines": [line], "Jobs": {one: {"Id": one} for one in ids}}
+        full = "POST http://odin/v4/level2?d=SECRETTOKEN== failed: disk 7 is full"
+        lines = [{"Line": "Starting execution", "Score": 2.5}, {"Line": full, "Score": 1.5}]
+        group = {**lines[0], "CommonLines": lines, "Jobs": ids}
+        return {"Start": None, "End": None, "Lines": [group], "Jobs": {one: {"Id": one} for one in ids}}

@@ -130,7 +130,7 @@ def test_page_shows_a_service_that_is_not_ours(theirs, tmp_path):
             "1",
             "1",
         ]
-        assert "disk 7 is full" in page.inner_text("pre")
+        assert page.inner_text("pre") == "POST http://odin/v4/level2?… failed: disk 7 is full"
         assert [path for path in theirs.asked if "/failures" in path] == [
             "/rest_api/v4/their/failures?start=2026-11-24T09%3A00%3A00"
         ], "of many failures the newest are analysed"

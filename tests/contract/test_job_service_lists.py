@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,8 +37,9 @@ def test_list_echoes_the_query(api, project, url):
     answer = api.get(f"{url}/jobs?status=claimed&start=2016-01-01&end=2016-02-01T10:00&worker=w1").json()
     assert answer == {
         "Version": "v4", "Project": project, "Jobs": [],
-        "Status": "claimed", "Start": "2016-01-01", "End": "2016-02-01T10:00", "Worker": "w1",
+        "Status": "CLAIMED", "Start": "2016-01-01T00:00:00", "End": "2016-02-01T10:00:00", "Worker": "w1",
     }  # fmt: skip
+    assert api.get(f"{url}/jobs?status=failed").json()["Status"] == "FAILED"
     answer = api.get(f"{url}/jobs").json()
     assert [answer[key] for key in ("Status", "Start", "End", "Worker")] == [None] * 4
     assert len(answer["Jobs"]) == 6
@@ -153,7 +155,7 @@ def test_periods(api, url, period, form):
 def test_count_within_a_period(api, url):
     assert len(api.get(f"{url}/jobs/count?start={day()}&end={day(1)}").json()["Counts"]) == 1
     answer = api.get(f"{url}/jobs/count?start={day(1)}").json()
-    assert (answer["Counts"], answer["Start"]) == ([], day(1))
+    assert (answer["Counts"], answer["Start"]) == ([], f"{day(1)}T00:00:00")
 
 
 def test_period_without_claims_has_no_active_workers(api, project):
@@ -161,6 +163,85 @@ def test_period_without_claims_has_no_active_workers(api, project):
     api.put(f"/v4/{project}/jobs/1/status", json={"Status": "FAILED"})
     [count] = api.get(f"/v4/{project}/jobs/count").json()["Counts"]
     assert ("ActiveWorkers" in count, count["JobsClaimed"], count["JobsFailed"]) == (False, 0, 1)
+
+
+def link(api, project, path, period, *names):
+    start, end = (time.replace(":", "%3A") for time in period)
+    return f"{api.root}/v4/{project}/{path}{'&'.join([*names, ''])}start={start}&end={end}"
+
+
+@pytest.fixture
+def old(api, project):
+    """Two jobs claimed at ten, one failed and one finished then; one claimed and finished at eleven; one free."""
+    url = f"/v4/{project}/jobs"
+    api.post(url, json=[{"id": str(n), "source_url": "s"} for n in range(4)])
+    ten, eleven = "2000-01-01 10:00", "2000-01-01T11:00:00"
+    for job, worker, time, status in (
+        ("0", "w1", ten, "FINISHED"),
+        ("1", "w2", ten, "FAILED"),
+        ("2", "w1", eleven, "FINISHED"),
+    ):
+        api.put(f"{url}/{job}/claim", json={"Worker": worker}, params={"now": time})
+        api.put(f"{url}/{job}/status", json={"Status": status, "ProcessingTime": 2}, params={"now": time})
+    return url
+
+
+def test_counts_are_the_real_services_to_the_letter(api, project, old):
+    """But for ActiveWorkers: the real service counts states, not workers."""
+    hours = [(f"2000-01-01T{hour}:00:00", f"2000-01-01T{hour + 1}:00:00") for hour in (10, 11)]
+
+    def links(period, *states):
+        found = {f"URL-Jobs{state.title()}": link(api, project, "jobs?", period, f"status={state}") for state in states}
+        return found | {"URL-ActiveWorkers": link(api, project, "workers?", period)}
+
+    query = "?period=HOURLY&start=2000-01-01+10:00&end=2000-01-01T12:00"
+    assert api.get(f"{old}/count{query}").json() == {
+        "Version": "v4", "Project": project, "PeriodType": "Hourly",
+        "Start": "2000-01-01T10:00:00", "End": "2000-01-01T12:00:00",
+        "Counts": [
+            {
+                "Period": "2000-01-01 10:00",
+                "JobsClaimed": 2, "JobsFailed": 1, "JobsFinished": 1, "ActiveWorkers": 2,
+                "URLS": links(hours[0], "CLAIMED", "FAILED", "FINISHED"),
+            },
+            {
+                "Period": "2000-01-01 11:00",
+                "JobsClaimed": 1, "JobsFailed": 0, "JobsFinished": 1, "ActiveWorkers": 1,
+                "URLS": links(hours[1], "CLAIMED", "FINISHED"),
+            },
+        ],
+    }  # fmt: skip
+    [day] = api.get(f"{old}/count?period=daily").json()["Counts"]
+    whole = ("2000-01-01T00:00:00", "2000-01-02T00:00:00")
+    assert day["URLS"] == links(whole, "CLAIMED", "FAILED", "FINISHED") | {
+        "URL-Zoom": link(api, project, "jobs/count?", whole, "period=HOURLY")
+    }
+    assert [count["Period"] for count in api.get(day["URLS"]["URL-Zoom"]).json()["Counts"]] == [
+        "2000-01-01 10:00", "2000-01-01 11:00"
+    ]  # fmt: skip
+    [month] = api.get(f"{old}/count?period=monthly").json()["Counts"]
+    assert "URL-Zoom" not in month["URLS"]
+
+
+def test_now_sets_the_time_of_a_claim_and_of_an_outcome(api, project, old):
+    jobs = {job["Id"]: job for job in api.get(old).json()["Jobs"]}
+    assert jobs["0"]["Claimed"] == jobs["0"]["Finished"] == "2000-01-01T10:00:00"
+    assert (jobs["1"]["Claimed"], jobs["1"]["Failed"]) == ("2000-01-01T10:00:00", "2000-01-01T10:00:00")
+    claim = api.put(f"{old}/3/claim?now=2000-01-01T12:30:00", json={"Worker": "w"}).json()
+    assert claim["Time"] == "2000-01-01T12:30:00"
+    assert api.get(f"{old}/3/claim").json()["ClaimedAtTime"] == "2000-01-01T12:30:00"
+    for noun, body in (("claim", {"Worker": "w"}), ("status", {"Status": "FAILED"})):
+        assert api.put(f"{old}/3/{noun}?now=whenever", json=body).status_code == 400
+
+
+def test_eta_is_cut_to_whole_seconds(api, project, old):
+    """One job waits, and in the hour before eleven two were claimed; seven claims make no whole number."""
+    url = f"/v4/{project}"
+    assert api.get(f"{url}?now=2000-01-01T11:00:00").json()["ETA"] == "0:30:00"
+    api.post(f"{url}/jobs", json=[{"id": f"more{n}", "source_url": "s"} for n in range(8)])
+    for n in range(7):
+        api.put(f"{url}/jobs/more{n}/claim?now=2001-01-01T10:00", json={"Worker": "w"})
+    assert api.get(f"{url}?now=2001-01-01T11:59").json()["ETA"] == "0:17:08", "2 of 7 hours are 1028.57 s"
 
 
 @pytest.mark.parametrize("query", ["?period=weekly", "?start=whenever", "?end=whenever"])
@@ -197,14 +278,11 @@ def failing(api, project):
 def test_failures_group_the_lines_of_the_same_jobs(api, project, failing):
     answer = api.get(failing).json()
     assert [answer[key] for key in ("Version", "Project", "Start", "End")] == ["v4", project, None, None]
-    lines = {
-        tuple(group["Jobs"]): {group["Line"]} | {line["Line"] for line in group["CommonLines"]}
-        for group in answer["Lines"]
-    }  # fmt: skip
+    lines = {tuple(group["Jobs"]): sorted(line["Line"] for line in group["CommonLines"]) for group in answer["Lines"]}
     assert lines == {
-        ("1", "2", "3"): {"Starting execution"},
-        ("1", "2"): {"Error using fetch (line 12)", "cannot read http://odin/level1"},
-        ("3",): {"-" * 42, "segmentation fault in the retrieval of this scan"},
+        ("1", "2", "3"): ["Starting execution"],
+        ("1", "2"): ["Error using fetch (line 12)", "cannot read http://odin/level1?scan=1 now"],
+        ("3",): ["-" * 42, "segmentation fault in the retrieval of this scan"],
     }
 
 
@@ -212,9 +290,31 @@ def test_failures_put_the_telling_lines_first(api, failing):
     groups = api.get(failing).json()["Lines"]
     scores = [group["Score"] for group in groups]
     assert scores == sorted(scores, reverse=True)
-    assert all(line["Score"] <= group["Score"] for group in groups for line in group["CommonLines"])
+    for group in groups:
+        inside = [line["Score"] for line in group["CommonLines"]]
+        assert inside == sorted(inside, reverse=True)
+        assert group["CommonLines"][0] == {"Line": group["Line"], "Score": group["Score"]}, "the first is there, too"
     alone = next(group for group in groups if group["Jobs"] == ["3"])
-    assert (alone["Line"][:12], alone["CommonLines"][0]["Score"]) == ("segmentation", 0), "a ruler tells nothing"
+    assert alone["Line"][:12] == "segmentation"
+
+
+def test_score_is_made_of_how_many_jobs_print_each_trigram(api, project):
+    """By hand: of line2's trigrams lin and ine are in all jobs, which tells nothing, and ne2 is in one of two."""
+    url = f"/v4/{project}"
+    api.post(f"{url}/jobs", json=[{"id": job, "source_url": "s"} for job in "12"])
+    for job, output in {"1": "line1\nline2\nlineX\nline1", "2": "T - STDERR: line1\n\nline3\n  lineX "}.items():
+        api.put(f"{url}/jobs/{job}/claim", json={"Worker": "w"})
+        api.put(f"{url}/jobs/{job}/output", json={"Output": output})
+        api.put(f"{url}/jobs/{job}/status", json={"Status": "FAILED"})
+    both, *alone = api.get(f"{url}/failures").json()["Lines"]
+    assert (both["Score"], both["Jobs"]) == (0, ["1", "2"])
+    assert sorted(line["Line"] for line in both["CommonLines"]) == ["line1", "lineX"]
+    of_one = pytest.approx(math.log(-0.5 * math.log2(0.5)) * 1 / 4)  # of four lines in all
+    assert [(group["Line"], group["Score"], group["Jobs"]) for group in alone] == [
+        ("line2", of_one, ["1"]),
+        ("line3", of_one, ["2"]),
+    ]
+    assert [line["Score"] for line in alone[0]["CommonLines"]] == [of_one]
 
 
 def test_failures_of_jobs_that_print_much_are_told_in_few_lines(api, project):
@@ -229,7 +329,7 @@ def test_failures_of_jobs_that_print_much_are_told_in_few_lines(api, project):
         api.put(f"{url}/{job}/status", json={"Status": "FAILED"})
     groups = api.get(f"/v4/{project}/failures").json()["Lines"]
     assert (groups[0]["Line"], groups[0]["Jobs"]) == ("no convergence at all", ids)
-    assert [len(group["CommonLines"]) for group in groups[1:]] == [49] * 6
+    assert [len(group["CommonLines"]) for group in groups[1:]] == [50] * 6
     assert groups[1]["CommonLines"][-1]["Line"].startswith("spectrum 8")
 
 
@@ -244,7 +344,7 @@ def test_failures_show_their_jobs(api, failing):
 def test_failures_of_a_period(api, failing):
     assert len(api.get(f"{failing}?start={day()}&end={day(1)}").json()["Jobs"]) == 3
     answer = api.get(f"{failing}?start={day(1)}").json()
-    assert (answer["Lines"], answer["Jobs"], answer["Start"]) == ([], {}, day(1))
+    assert (answer["Lines"], answer["Jobs"], answer["Start"]) == ([], {}, f"{day(1)}T00:00:00")
     assert api.get(f"{failing}?start=whenever").status_code == 400
 
 

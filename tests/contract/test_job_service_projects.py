@@ -69,7 +69,7 @@ def test_new_project(api, project):
         "URLS": {
             "URL-Status": links,
             "URL-Processing-image": None,
-            "URL-DailyCount": f"{links}/jobs/count",
+            "URL-DailyCount": f"{links}/jobs/count?period=daily",
             "URL-Jobs": f"{links}/jobs",
             "URL-Workers": f"{links}/workers",
         },

@@ -12,15 +12,15 @@ from .database import reading
 from .jobs import in_period
 from .projects import find_project
 from .schema import jobs
-from .web import API, link, refuse, time_argument
+from .web import API, link, refuse, time_argument, whole_seconds
 
 # How many characters of an ISO time name the period, what completes them to its begin, a step from there that always
-# ends in the next period, and the next finer period.
+# ends in the next period.
 PERIODS = {
-    "hourly": (13, ":00:00", timedelta(hours=1), None),
-    "daily": (10, " 00:00:00", timedelta(days=1), "hourly"),
-    "monthly": (7, "-01 00:00:00", timedelta(days=31), "daily"),
-    "yearly": (4, "-01-01 00:00:00", timedelta(days=366), "monthly"),
+    "hourly": (13, ":00:00", timedelta(hours=1)),
+    "daily": (10, " 00:00:00", timedelta(days=1)),
+    "monthly": (7, "-01 00:00:00", timedelta(days=31)),
+    "yearly": (4, "-01-01 00:00:00", timedelta(days=366)),
 }
 COUNTED = {"JobsClaimed": "claimed", "JobsFailed": "failed", "JobsFinished": "finished"}
 
@@ -29,7 +29,7 @@ blueprint = Blueprint("counts", __name__, url_prefix=API)
 
 @blueprint.get("/<project>/jobs/count")
 def get_count(version: str, project: str) -> dict[str, Any]:
-    period = request.args.get("period") or "daily"
+    period = (request.args.get("period") or "daily").lower()
     if period not in PERIODS:
         refuse(f"'period' must be one of {', '.join(PERIODS)}")
     start, end = time_argument("start"), time_argument("end")
@@ -37,13 +37,13 @@ def get_count(version: str, project: str) -> dict[str, Any]:
         "Version": version,
         "Project": project,
         "PeriodType": period.title(),
-        "Start": request.args.get("start"),
-        "End": request.args.get("end"),
+        "Start": whole_seconds(start),
+        "End": whole_seconds(end),
         "Counts": [
             {"Period": f"{name}:00" if period == "hourly" else name}
             | dict.fromkeys(COUNTED, 0)
             | counts
-            | {"URLS": _links(project, period, name)}
+            | {"URLS": _links(project, period, name, counts)}
             for name, counts in sorted(_count(project, PERIODS[period][0], start, end).items())
         ],
     }
@@ -65,13 +65,19 @@ def _count(project: str, length: int, start: datetime | None, end: datetime | No
     return counts
 
 
-def _links(project: str, period: str, name: str) -> dict[str, str]:
-    length, rest, longest, finer = PERIODS[period]
+def _links(project: str, period: str, name: str, counts: dict[str, int]) -> dict[str, str]:
+    """Links to what was counted, none for what was not."""
+    length, rest, longest = PERIODS[period]
     start = datetime.fromisoformat(name + rest)
     end = datetime.fromisoformat(str(start + longest)[:length] + rest)
     span = {"start": start.isoformat(), "end": end.isoformat()}
-    links = {f"URL-{key}": link(project, "jobs", status=status, **span) for key, status in COUNTED.items()}
-    links["URL-ActiveWorkers"] = link(project, "workers", **span)
-    if finer:
-        links["URL-Zoom"] = link(project, "jobs", "count", period=finer, **span)
+    links = {
+        f"URL-{key}": link(project, "jobs", status=status.upper(), **span)
+        for key, status in COUNTED.items()
+        if counts.get(key)
+    }
+    if "ActiveWorkers" in counts:
+        links["URL-ActiveWorkers"] = link(project, "workers", **span)
+    if period == "daily":
+        links["URL-Zoom"] = link(project, "jobs", "count", period="HOURLY", **span)
     return links

@@ -25,6 +25,7 @@ from .web import (
     json_body,
     json_object,
     link,
+    now_argument,
     path_segment,
     refuse,
     time_argument,
@@ -258,11 +259,12 @@ def put_claim(version: str, project: str, job_id: str) -> dict[str, Any]:
     worker = clean_text(json_object().get("Worker"), "Worker", 64)
     if not worker:
         refuse("Missing field: Worker")
-    time = utcnow()
-    now = time.replace(microsecond=0)
+    time = now_argument()
+    now = utcnow().replace(microsecond=0)
     with writing() as connection:
         job = _find_job(connection, project, job_id, lock=True)
-        claim = {"claimed": True, "status": "CLAIMED", "worker": worker, "claimed_at": now, "outcome": None}
+        claimed_at = time.replace(microsecond=0)
+        claim = {"claimed": True, "status": "CLAIMED", "worker": worker, "claimed_at": claimed_at, "outcome": None}
         if not connection.execute(CLAIM, {"job": job.nr} | claim).rowcount:
             raise Conflict("The job is already claimed")
         _note_activity(connection, job.project_id, worker, now, claims=1)
@@ -272,7 +274,7 @@ def put_claim(version: str, project: str, job_id: str) -> dict[str, Any]:
         "Project": project,
         "ID": job_id,
         "Call": "PUT",
-        "Time": time.isoformat(timespec="microseconds"),
+        "Time": time.isoformat(),
         "ClaimedBy": worker,
     }
 
@@ -303,11 +305,11 @@ def put_status(version: str, project: str, job_id: str) -> dict[str, Any]:
     if status is None:
         refuse("Missing field: Status")
     seconds = _clean_seconds(body.get("ProcessingTime"))
-    now = utcnow().replace(microsecond=0)
+    time, now = now_argument().replace(microsecond=0), utcnow().replace(microsecond=0)
     outcome = status if status in OUTCOMES else None
     with writing() as connection:
         job = _find_job(connection, project, job_id, lock=True)
-        times = {TIMES[status]: now} if status in TIMES else {}
+        times = {TIMES[status]: time} if status in TIMES else {}
         _update_job(connection, job, status=status, processing_time=seconds, outcome=outcome, **times)
         _note_activity(connection, job.project_id, job.worker, now)
         # A report sent again replaces the former one.
@@ -359,8 +361,7 @@ def put_output(version: str, project: str, job_id: str) -> dict[str, Any]:
 
 @blueprint.get("/<project>/jobs")
 def get_jobs(version: str, project: str) -> Response:
-    query = _listing()
-    echo = {name.title(): request.args.get(name) for name in ("status", "start", "end", "worker")}
+    query, echo = _listing()
     head = json.dumps({"Version": version, "Project": project} | echo)
     transaction = reading()
     jobs_url = link(project, "jobs")
@@ -380,8 +381,8 @@ def get_jobs(version: str, project: str) -> Response:
     return Response(answer(), mimetype="application/json")
 
 
-def _listing() -> Select[Any]:
-    """The query for jobs that the URL's query asks for; answers 400 if it asks for nonsense."""
+def _listing() -> tuple[Select[Any], dict[str, str | None]]:
+    """The query for jobs that the URL's query asks for, and what that was; answers 400 if it asks for nonsense."""
     query = select(*LISTED)
     status = request.args.get("status", "").upper()
     if status and status not in STATUSES:
@@ -402,7 +403,13 @@ def _listing() -> Select[Any]:
     for name in ("type", "worker"):
         if value := request.args.get(name):
             query = query.where(jobs.c[name] == value)
-    return query
+    echo = {
+        "Status": status if "status" in request.args else None,
+        "Start": whole_seconds(start),
+        "End": whole_seconds(end),
+        "Worker": request.args.get("worker"),
+    }
+    return query, echo
 
 
 def in_period(query: Select[Any], time: Column[Any], start: datetime | None, end: datetime | None) -> Select[Any]:

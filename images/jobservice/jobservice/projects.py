@@ -103,7 +103,7 @@ def get_project(version: str, project: str) -> dict[str, Any]:
         eta = _eta(connection, row.id, states.get("Available", 0), now)
     answer = {"Version": version, "Project": project, "JobStates": states, "ETA": eta} | _describe(row)
     answer["URLS"] |= {
-        "URL-DailyCount": link(project, "jobs", "count"),
+        "URL-DailyCount": link(project, "jobs", "count", period="daily"),
         "URL-Jobs": link(project, "jobs"),
         "URL-Workers": link(project, "workers"),
     }
@@ -133,7 +133,7 @@ def _eta(connection: Connection, project_id: int, available: int, now: datetime)
             jobs.c.project_id == project_id, jobs.c.claimed_at >= end - timedelta(hours=1), jobs.c.claimed_at < end
         )
     )
-    return str(timedelta(seconds=round(3600 * available / claimed))) if claimed else None
+    return str(timedelta(seconds=3600 * available // claimed)) if claimed else None
 
 
 @blueprint.put("/<project>")

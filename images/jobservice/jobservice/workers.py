@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint
 from sqlalchemy import select
 
 from .database import reading
@@ -33,8 +33,8 @@ def get_workers(version: str, project: str) -> dict[str, Any]:
     return {
         "Version": version,
         "Project": project,
-        "Start": request.args.get("start"),
-        "End": request.args.get("end"),
+        "Start": whole_seconds(start),
+        "End": whole_seconds(end),
         "Workers": [
             {
                 "Name": worker.name,
