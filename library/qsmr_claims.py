@@ -107,6 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.claims import Rules, release, running_workers
 from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostpaths import database_why
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.ledger import Ledger
 
@@ -143,9 +144,7 @@ def run(module: AnsibleModule) -> dict:
             with closing(Ledger(directory, throwaway=module.check_mode)) as ledger:
                 released = release(api, project, ledger, rules, datetime.now(UTC), module.check_mode)
         except sqlite3.Error as error:
-            raise QsmrError(
-                f"The ledger in {directory} cannot be used: {error}; while jobs are added, wait for that"
-            ) from None
+            raise QsmrError(f"The ledger in {directory} cannot be used: {database_why(error)}") from None
     for warning in released.warnings():
         module.warn(warning)
     if released.faults:

@@ -188,7 +188,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.files import write_atomically
+from ansible.module_utils.qsmr.files import write_state
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.status import Level2, read_host, take_picture
 from ansible.module_utils.qsmr.verdict import Limits
@@ -228,10 +228,7 @@ def write(path: Path, picture: dict, check_mode: bool) -> bool:
     except OSError as error:
         raise QsmrError(f"{path} cannot be read: {error.strerror}") from None
     if not check_mode:
-        try:
-            write_atomically(path, json.dumps(picture, indent=2) + "\n")
-        except OSError as error:
-            raise QsmrError(f"{path} cannot be written: {error.strerror}; set qsmr_output_file to another") from None
+        write_state(path, json.dumps(picture, indent=2) + "\n", "qsmr_output_file")
     return True
 
 

@@ -37,22 +37,26 @@ class ActionModule(FleetAction):
         answers = {host: self._answer(host) for host in given["hosts"]}
         lines = [f"{host}: {_told(answer, self._task.check_mode)}" for host, answer in answers.items()]
         if begun:
-            for host, answer in answers.items():
-                ended = "lost" if answer.lost else "failed" if answer.problem else "done"
-                fields = {"check": answer.problem.splitlines()[0]} if answer.problem else {}
-                differences = answer.data.get("differences", [])
-                self.audit.add(begun["run"], "host", host=host, ended=ended, differences=differences, **fields)
             freed = self.free_jobs([name for answer in answers.values() for name in answer.data.get("gone", [])])
             if freed:
                 lines.insert(0, f"{freed} jobs of workers that were killed were made available.")
             bad = [host for host, answer in answers.items() if answer.problem]
-            self.audit.add(begun["run"], "end", ended="done in part" if bad else "done", why=", ".join(bad))
-            self.give_back(begun["lock"])
+            end = {"event": "end", "ended": "done in part" if bad else "done", "why": ", ".join(bad)}
+            events = [_event(host, answer) for host, answer in answers.items()]
+            self.end(begun["run"], begun["lock"], "\n".join(lines), [*events, end])
         return summary("\n".join(lines))
 
     def _answer(self, host: str) -> Answer:
         known: Mapping[str, Any] = self.vars["hostvars"][host]
         return Answer.of(next((known[name] for name in self.given["answers"] if name in known), None), "differences")
+
+
+def _event(host: str, answer: Answer) -> dict[str, Any]:
+    """What became of a host, for the audit."""
+    ended = "lost" if answer.lost else "failed" if answer.problem else "done"
+    check = {"check": answer.problem.splitlines()[0]} if answer.problem else {}
+    differences = answer.data.get("differences", [])
+    return {"event": "host", "host": host, "ended": ended, "differences": differences, **check}
 
 
 def _told(answer: Answer, check_mode: bool) -> str:

@@ -56,15 +56,14 @@ class ActionModule(ActionBase):
                 "project": {"type": "str", "required": True},
             }
         )
-        progress = PushProgress(Path(given["state_dir"]) / given["project"] / "push.json", given["project"])
+        file = Path(given["state_dir"]) / given["project"] / "push.json"
         try:
             check_libraries()
             snapshot = read_snapshot(Path(given["snapshot"]))
-            hosts, mode = self._push(given, snapshot, progress, variables)
+            with PushProgress(file, given["project"]) as progress:
+                hosts, mode = self._push(given, snapshot, progress, variables)
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error
-        finally:
-            progress.end()
         sent = [host for host in hosts.values() if "from_control" in host]
         text = (
             f"Push of {snapshot.id} to {len(sent)} host{'s' * (len(sent) != 1)}: "

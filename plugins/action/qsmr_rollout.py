@@ -162,7 +162,7 @@ class ActionModule(FleetAction):
     def _end(self) -> dict[str, Any]:
         """Tell how it ended, and give back what was held."""
         if not self.given["rollout"]:
-            self._unlock()
+            self.give_back(self.given["lock"])
             return {"stopped": False, "bad": {}}
         rollout = Rollout.from_record(self.given["rollout"])
         if rollout.open and rollout.hosts(WAITING):
@@ -175,8 +175,8 @@ class ActionModule(FleetAction):
                 text = f"{freed} jobs of workers that are no more were made available.\n{text}"
             ended = "done" if rollout.succeeded else "stopped" if not rollout.open else "done in part"
             runs = {host: rollout.runs(host) for host in rollout.members}
-            self.audit.add(rollout.id, "end", ended=ended, why=rollout.why, runs=runs)
-            self._unlock()
+            end = {"event": "end", "ended": ended, "why": rollout.why, "runs": runs}
+            self.end(rollout.id, self.given["lock"], text, [end])
         bad = {host: f"{host} {rollout.ended(host)}: {rollout.members[host].check}" for host in rollout.hosts(*BAD)}
         return {"stopped": not rollout.open, "why": text.splitlines()[-1], "bad": bad, **summary(text)}
 
@@ -193,7 +193,3 @@ class ActionModule(FleetAction):
             from_, to = member.target, member.back_to
         fields = {"check": member.check} if member.state not in (SWITCHED, FINE, WAITING, TAKEN_BACK) else {}
         self.audit.add(rollout.id, "host", host=host, **{"from": from_}, to=to, ended=rollout.ended(host), **fields)
-
-    def _unlock(self) -> None:
-        if self.given["lock"]:
-            self.give_back(self.given["lock"])

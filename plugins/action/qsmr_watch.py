@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.errors import QsmrError  # noqa: E402
-from qsmr.files import make_directory, write_atomically  # noqa: E402
+from qsmr.files import write_state  # noqa: E402
 from qsmr.jobapi import JobApi  # noqa: E402
 from qsmr.libraries import check_libraries  # noqa: E402
 from qsmr.settings import CONFIG, load_settings  # noqa: E402
@@ -77,10 +77,6 @@ class ActionModule(ActionBase):
         started = time.time()
 
         def note(view):
-            try:
-                make_directory(path.parent)
-                write_atomically(path, json.dumps({**view, "started": started}))
-            except OSError as error:
-                raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None
+            write_state(path, json.dumps({**view, "started": started}))
 
         return note

@@ -55,7 +55,7 @@ def test_the_file_says_where_the_run_is(tmp_path, monkeypatch):
 
 def test_it_is_not_written_for_each_word(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(progress, "write_atomically", lambda path, text: written.append(text))
+    monkeypatch.setattr(progress, "write_state", lambda path, text: written.append(text))
     run = Progress(tmp_path / "progress.json", "demo")
     for done in range(1000):
         run.say("adding", done=done)

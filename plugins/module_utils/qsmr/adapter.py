@@ -9,6 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .errors import QsmrError
 from .files import limit_umask
+from .hostpaths import STATE_SETTING, why
 from .libraries import check_libraries
 from .names import check_project_name
 from .settings import CONFIG, KEYS, Settings, load_settings, readable_by_others
@@ -39,7 +40,7 @@ class ControlModule(AnsibleModule):  # type: ignore[misc] # Ansible has no types
 
 
 def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str, dict[str, Any]]) -> None:
-    """Answer with what ``run`` returns; a QsmrError is the user's, and fails with its line."""
+    """Answer with what ``run`` returns; a QsmrError is the user's, and fails with its line, as do faults of files."""
     module = ControlModule(argument_spec=options, supports_check_mode=True)
     limit_umask()
     try:
@@ -47,6 +48,10 @@ def run_module(run: Callable[[AnsibleModule], dict[str, Any]], options: dict[str
         module.exit_json(**run(module))
     except QsmrError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise  # not a file's
+        module.fail_json(msg=f"{error.filename} cannot be used: {why(error, STATE_SETTING)}")
 
 
 def settings_of(module: AnsibleModule) -> Settings:

@@ -12,12 +12,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import QsmrError
+from .hostpaths import database_why
 from .jobapi import JobApi, JobApiError
 from .jobdoc import JobMaker
 from .ledger import Counts, Fault, Ledger, Outcome, Scan, run_lock
@@ -209,11 +210,10 @@ class Adding:
             try:
                 result = self._run(ledger, scans, check)
             except BaseException as error:
-                self._progress.say("failed")
+                with suppress(QsmrError):  # a full disk, say, which must not hide what went wrong
+                    self._progress.say("failed")
                 if isinstance(error, sqlite3.Error):
-                    raise QsmrError(
-                        f"The ledger in {self._directory} cannot be used: {error}; check the disk"
-                    ) from None
+                    raise QsmrError(f"The ledger in {self._directory} cannot be used: {database_why(error)}") from None
                 raise
             result = replace(
                 result,
@@ -221,7 +221,8 @@ class Adding:
                 other_targets=ledger.number("added", _ONLY_TARGET),
                 suspects=self._suspects(ledger),
             )
-            self._progress.say("failed" if result.failed else "done")
+            with suppress(*([QsmrError] if result.failed else [])):
+                self._progress.say("failed" if result.failed else "done")
             return result
 
     def _run(self, ledger: Ledger, scans: Iterable[tuple[int, int, int]], check: bool) -> Result:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import QsmrError
+from .hostpaths import STATE_SETTING, why
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -63,7 +64,7 @@ class Audit:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise QsmrError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise QsmrError(f"{self.path} cannot be written: {why(error, STATE_SETTING)}") from None
 
     def events(self) -> list[dict[str, Any]]:
         """All lines that are whole, in their order."""
@@ -77,7 +78,7 @@ class Audit:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise QsmrError(f"{self.path} cannot be read: {error.strerror}") from None
+            raise QsmrError(f"{self.path} cannot be read: {why(error, STATE_SETTING)}") from None
         return found
 
     def unfinished(self) -> list[dict[str, Any]]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import QsmrError
+from .hostpaths import STATE_SETTING, why
 
 
 def write_atomically(path: Path, text: str | Iterable[str], mode: int = 0o644, modified: float | None = None) -> None:
@@ -14,6 +17,34 @@ def write_atomically(path: Path, text: str | Iterable[str], mode: int = 0o644, m
 
     The file never has wider permissions than ``mode``. ``modified`` sets its modification time (seconds since 1970).
     """
+    with _called(path):
+        _write(path, text, mode, modified)
+
+
+def write_state(path: Path, text: str | Iterable[str], setting: str = STATE_SETTING) -> None:
+    """``write_atomically`` on the control node, in a directory that is made if need be.
+
+    Raises QsmrError with the path and what to do; ``setting`` names the directory.
+    """
+    try:
+        make_directory(path.parent)
+        write_atomically(path, text)
+    except OSError as error:
+        raise QsmrError(f"{path} cannot be written: {why(error, setting)}") from None
+
+
+@contextmanager
+def _called(path: Path) -> Iterator[None]:
+    """What goes wrong does so with ``path``: the system names no file where there is no room, or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).name.startswith(f".{path.name}."):
+            error.filename = str(path)
+        raise
+
+
+def _write(path: Path, text: str | Iterable[str], mode: int, modified: float | None) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -25,7 +56,8 @@ def write_atomically(path: Path, text: str | Iterable[str], mode: int = 0o644, m
             os.utime(name, (modified, modified))
         Path(name).replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):  # nor does it hide why
+            Path(name).unlink(missing_ok=True)
         raise
     _sync(path.parent)
 
@@ -52,15 +84,18 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     Always the same file beside ``path``, so what a kill leaves behind is written over: one process only may write.
     """
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        yield part
-        part.chmod(mode)
-        _sync(part)
-        part.replace(path)
-    finally:
+    with _called(path):
         part.unlink(missing_ok=True)
-    _sync(path.parent)
+        try:
+            yield part
+            part.chmod(mode)
+            _sync(part)
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

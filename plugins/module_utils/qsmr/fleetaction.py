@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from .audit import Audit, operator
 from .claims import free_jobs_of
 from .errors import QsmrError
 from .files import limit_umask
+from .hostpaths import STATE_SETTING, why
 from .jobapi import JobApi
 from .libraries import check_libraries
 from .names import check_project_name
@@ -60,6 +62,10 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
             return {"changed": False, **getattr(self, f"_{self.given['step']}")()}
         except QsmrError as error:
             raise AnsibleActionFail(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise  # not a file's
+            raise AnsibleActionFail(f"{error.filename} cannot be used: {why(error, STATE_SETTING)}") from error
 
     def take_lock(self, seconds: float) -> dict[str, Any]:
         """Take the control node's lock for so long at most; the answer is what the hosts get. Raises QsmrError."""
@@ -72,9 +78,22 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
         # The playbook's process is the parent of the one that runs this task.
         return ControlLock(self.directory).take(lock, os.getppid(), self.given["break_lock"])
 
+    def end(self, run: str, lock: dict[str, Any], text: str, events: Sequence[dict[str, Any]]) -> None:
+        """Write the last events of a run to the audit, and give back the lock that ``take_lock`` returned.
+
+        Raises QsmrError where a disk is full, say, which begins with ``text``: how it ended all the same.
+        """
+        try:
+            for event in events:
+                self.audit.add(run, **event)
+        except QsmrError as error:
+            raise QsmrError(f"{text}\n{error}") from None
+        finally:
+            self.give_back(lock)
+
     def give_back(self, lock: dict[str, Any]) -> None:
-        """Give back the lock that ``take_lock`` returned."""
-        ControlLock(self.directory).release(lock)
+        if lock:
+            ControlLock(self.directory).release(lock)
 
     def api(self) -> JobApi:
         """The job service of the settings."""

@@ -151,7 +151,7 @@ class Part:
         while True:
             file = os.open(self.part, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB, self.part)
                 if self.part.exists() and os.path.samestat(os.fstat(file), self.part.stat()):
                     return file
             except BlockingIOError:
@@ -295,7 +295,7 @@ class Agent:
         await self._in_thread(_make_directory, self._staging)
         # For as long as this process lives: nobody prunes what a push is at.
         self._in_use = os.open(self._staging, os.O_RDONLY)
-        fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        _lock(self._in_use, fcntl.LOCK_SH, self._staging)
         address, port = "", 0
         if credential:
             self._tls = await self._in_thread(_tls_contexts, credential)
@@ -510,6 +510,16 @@ class Agent:
         self._banned.add(index)
         if index in self._peers:
             self._peers[index].channel.close()
+
+
+def _lock(file: int, how: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        hint = "its file system has no locks (NFS without them, say), set qsmr_host_dir to a directory on another"
+        raise OSError(error.errno, f"{error.strerror}: {hint}", str(path)) from None
 
 
 def _make_directory(staging: Path) -> None:

@@ -111,6 +111,9 @@ class HostLayers:
             unused = True
         except BlockingIOError:
             unused = False
+        except OSError as error:
+            os.close(directory)
+            raise QsmrError(f"{self.incoming} cannot be locked: {why(error)}") from None
         try:
             yield unused
         finally:

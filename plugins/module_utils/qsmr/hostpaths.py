@@ -9,8 +9,12 @@ import errno
 import os
 from pathlib import Path
 
-# The setting that names the directory of all that is on a host; on the control node it is mostly qsmr_state_dir.
+# The settings that name the directory of all that is on a host, of what the control node keeps, and of snapshots.
 HOST_SETTING = "qsmr_host_dir"
+STATE_SETTING = "qsmr_state_dir"
+SNAPSHOT_SETTING = "qsmr_snapshot_dir"
+# No room, or none for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # What a file system says that has no locks; NFS answers with the last one where it has them, but not for directories.
 LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 
@@ -51,10 +55,23 @@ def why(error: OSError, setting: str = HOST_SETTING) -> str:
         or_else = "set ansible_become" if setting == HOST_SETTING else f"set {setting}"
         place = f" for {error.filename}" if error.filename else ""
         return f"permission denied{place}: give it to this user, or {or_else}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return f"{words}: make room there, or set {setting}"
     if error.errno in LOCKLESS:
         return f"{words}: its file system has no locks (NFS without them, say), set {setting} to a directory on another"
     if error.errno == errno.EROFS:
         return f"{words}: set {setting} to a directory that can be written"
     return f"{words}: check {setting}"
+
+
+def database_why(error: Exception, setting: str = STATE_SETTING) -> str:
+    """SQLite's words for what went wrong with a file of its own, and what to do about it."""
+    words = str(error)
+    if "full" in words:
+        return f"{words}: make room there, or set {setting}"
+    if "lock" in words:
+        none = f"if there is none, its file system has no locks (NFS without them, say), set {setting}"
+        return f"{words}: wait for other runs; {none} to a directory on another"
+    if "I/O" in words or "readonly" in words or "unable to open" in words:
+        return f"{words}: check the disk and its room, or set {setting}"
+    return f"{words}: move the file away to begin anew"

@@ -21,6 +21,7 @@ from .archive import CHUNK, ImageArchive, file_sha256
 from .compression import GZIP, ZSTD, Undecodable, compressed, decompressed
 from .errors import QsmrError
 from .files import make_directory, write_atomically
+from .hostpaths import SNAPSHOT_SETTING, why
 
 DIRECTORY = ".qsmr_layers"
 PARTIAL = ".part"
@@ -110,7 +111,7 @@ class LayerStore:
             if name:
                 Path(name).unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise QsmrError(f"{self.directory} cannot be written to: {error.strerror}") from None
+                raise QsmrError(f"{self.directory} cannot be written to: {why(error, SNAPSHOT_SETTING)}") from None
             raise
         return StoredLayer.from_path(path)
 
@@ -122,7 +123,7 @@ class LayerStore:
                 make_directory(self.directory)
                 write_atomically(path, content.decode())
         except OSError as error:
-            raise QsmrError(f"{self.directory} cannot be written to: {error.strerror}") from None
+            raise QsmrError(f"{self.directory} cannot be written to: {why(error, SNAPSHOT_SETTING)}") from None
         return path
 
     def prune(self, diff_ids: Set[str], configs: Set[str]) -> None:

@@ -28,9 +28,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from .errors import QsmrError
+from .hostpaths import STATE_SETTING, database_why, why
 
 # One script for each version of the format: a ledger is brought from its version to the newest.
 _SCHEMA = (
@@ -116,12 +117,20 @@ class Counts:
     remain: int = 0
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: BinaryIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise QsmrError(f"{path} cannot be used: {why(error, STATE_SETTING)}") from None
 
 
 @contextmanager
@@ -131,25 +140,26 @@ def run_lock(directory: Path, patience: float = 0) -> Iterator[None]:
     The lock is the kernel's: a process that dies, however it dies, gives it back. Raises QsmrError, which says who has
     it, when it is not free after ``patience`` seconds: Ansible can be killed and leave the module to come to its end.
     """
-    try:
+    path = directory / "lock"
+    with _usable(path):
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / "lock").open("a+")
-    except OSError as error:
-        raise QsmrError(f"{directory} cannot be written: {error.strerror}; check qsmr_state_dir") from None
+        file = path.open("ab+", buffering=0)
     with file:
         end = time.monotonic() + patience
-        while not _locked(file):
-            if time.monotonic() >= end:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise QsmrError(
-                    f"Jobs of this project are being added by {holder} (state in {directory}): wait until that run ends"
-                )
-            time.sleep(0.1)
-        file.truncate(0)
-        since = datetime.now().astimezone().isoformat(timespec="seconds")
-        file.write(f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}, since {since}\n")
-        file.flush()
+        with _usable(path):
+            while not _locked(file):
+                if time.monotonic() >= end:
+                    file.seek(0)
+                    holder = file.read().decode(errors="replace").strip() or "another process"
+                    raise QsmrError(
+                        f"Jobs of this project are being added by {holder} (state in {directory}): "
+                        "wait until that run ends"
+                    )
+                time.sleep(0.1)
+            file.truncate(0)
+            since = datetime.now().astimezone().isoformat(timespec="seconds")
+            name = f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}"
+            file.write(f"{name}, since {since}\n".encode())
         yield
 
 
@@ -174,10 +184,10 @@ class Ledger:
                 self._sql.execute("PRAGMA journal_mode = WAL")
                 self._sql.execute("PRAGMA synchronous = FULL")
             self._make_tables(recipe)
-        except (OSError, sqlite3.Error) as error:
-            raise QsmrError(
-                f"The ledger {path} cannot be used: {error}; check qsmr_state_dir, or move the file away to begin anew"
-            ) from None
+        except OSError as error:
+            raise QsmrError(f"The ledger {path} cannot be used: {why(error, STATE_SETTING)}") from None
+        except sqlite3.Error as error:
+            raise QsmrError(f"The ledger {path} cannot be used: {database_why(error)}") from None
 
     def _make_tables(self, recipe: str) -> None:
         with self._transaction():

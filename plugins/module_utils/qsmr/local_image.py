@@ -6,7 +6,6 @@ or its command. Their digest is the image's label ``org.qsmr.fleet.inputs``, whi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -24,6 +23,7 @@ from typing import IO
 from .dockercli import Result, explain
 from .errors import QsmrError
 from .hostimage import INPUTS_LABEL
+from .lock import held_directory
 
 IMAGE_LABEL = "org.qsmr.fleet.image"
 EVIDENCE_LINES = 15
@@ -129,12 +129,8 @@ def _one_at_a_time(cache_dir: Path, check_mode: bool) -> Iterator[None]:
         yield
         return
     cache_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(cache_dir, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with held_directory(cache_dir, "the cache directory of the role"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _ensure(recipe: Recipe, cache_dir: Path, check_mode: bool, to_be_made: Sequence[str]) -> Outcome:

@@ -94,32 +94,59 @@ class Lock:
 
 
 @contextmanager
-def held(path: Path, setting: str = HOST_SETTING) -> Iterator[None]:
+def held(path: Path, setting: str = HOST_SETTING, busy: str = "") -> Iterator[None]:
     """Wait until no other process holds this file, and hold it. It ends with the process, however that ends.
 
-    ``setting`` names the directory in what the user is told if that cannot be.
+    With ``busy`` it does not wait, but raises QsmrError that says so. ``setting`` names the directory in what the user
+    is told if the file cannot be locked.
     """
-    descriptor = -1
-    try:
-        while not _is_at(descriptor, path):
-            if descriptor >= 0:  # whoever had it removed the file, with all of the project
-                os.close(descriptor)
+    with _locking(path, setting, busy) as opened:
+        while not _is_at(opened, path):  # whoever had it may have removed the file, with all of the project
             make_directory(path.parent.parent)
             make_directory(path.parent, DIRECTORY_MODE)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        raise QsmrError(f"{path} cannot be locked: {why(error, setting)}") from None
+            opened.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o640))
+            fcntl.flock(opened[-1], fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
     try:
         yield
     finally:
+        _close(opened)
+
+
+@contextmanager
+def held_directory(path: Path, setting: str, busy: str = "") -> Iterator[None]:
+    """``held`` for a directory that is there, in which no file is to be made."""
+    with _locking(path, setting, busy) as opened:
+        opened.append(os.open(path, os.O_RDONLY))
+        fcntl.flock(opened[-1], fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+    try:
+        yield
+    finally:
+        _close(opened)
+
+
+@contextmanager
+def _locking(path: Path, setting: str, busy: str) -> Iterator[list[int]]:
+    """A list for what the block opens. Raises QsmrError if that cannot be locked, and closes it then."""
+    opened: list[int] = []
+    try:
+        yield opened
+    except BlockingIOError:
+        _close(opened)
+        raise QsmrError(busy) from None
+    except OSError as error:
+        _close(opened)
+        raise QsmrError(f"{path} cannot be locked: {why(error, setting)}") from None
+
+
+def _close(opened: list[int]) -> None:
+    for descriptor in opened:
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one at this path."""
+def _is_at(opened: list[int], path: Path) -> bool:
+    """Whether the file that was opened last is the one at this path."""
     try:
-        return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), path.stat())
+        return bool(opened) and os.path.samestat(os.fstat(opened[-1]), path.stat())
     except FileNotFoundError:
         return False
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import QsmrError
 from .files import write_atomically
+from .hostpaths import STATE_SETTING, why
 from .libraries import libraries
 
 with libraries():
@@ -176,7 +177,7 @@ def write(path: Path, html: str, figures: Iterable[Figure] = ()) -> None:
             (folder / name).unlink(missing_ok=True)
         write_atomically(path, html)
     except OSError as error:
-        raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None
+        raise QsmrError(f"{path} cannot be written: {why(error, STATE_SETTING)}") from None
 
 
 def folder_of(file: str) -> str:

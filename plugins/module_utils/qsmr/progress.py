@@ -7,10 +7,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import make_directory, write_atomically
+from .errors import QsmrError
+from .files import write_state
 from .words import duration, speed
 
 if TYPE_CHECKING:
@@ -49,9 +51,7 @@ class Progress:
             self._adding = (now, self._now["done"])
         if self._path and (begins or now - self._written >= _SECONDS_BETWEEN):
             self._written = now
-            write_atomically(
-                self._path, json.dumps({**self._now, **self._speed(now), "updated": round(time.time(), 1)})
-            )
+            write_state(self._path, json.dumps({**self._now, **self._speed(now), "updated": round(time.time(), 1)}))
 
     def _speed(self, now: float) -> dict[str, float | None]:
         began, before = self._adding or (now, 0)
@@ -97,14 +97,20 @@ class PushProgress:
         self._now["eta_seconds"] = round((report.total - report.held) / rate, 1) if rate > 0 else None
         self._write()
 
+    def __enter__(self) -> PushProgress:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        with suppress(*([QsmrError] if error else [])):  # a full disk, say, which must not hide what went wrong
+            self.end()
+
     def end(self) -> None:
         done = self._now["total"] == self._now["done"]
         self._now |= {"phase": "done" if done else "failed", "rate": None, "eta_seconds": None}
         self._write()
 
     def _write(self) -> None:
-        make_directory(self._path.parent)
-        write_atomically(self._path, json.dumps({**self._now, "updated": round(time.time(), 1)}))
+        write_state(self._path, json.dumps({**self._now, "updated": round(time.time(), 1)}))
 
 
 def line_of(progress: Mapping[str, Any]) -> str:

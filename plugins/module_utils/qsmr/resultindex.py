@@ -6,7 +6,6 @@ job finished.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
 from collections import Counter
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import QsmrError
+from .hostpaths import STATE_SETTING, database_why, why
 from .level2doc import Facts
 from .level2set import Key, Scan
+from .lock import held
 
 FILE = "index.sqlite"
 _VERSION = 1
@@ -210,20 +211,16 @@ def opened(directory: Path, *, check_mode: bool = False) -> Iterator[ResultIndex
                 yield ResultIndex(memory)
             return
         directory.mkdir(parents=True, exist_ok=True)
-        with (directory / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise QsmrError(f"Another results.yml is at work in {directory}: wait until it is done") from None
-            with closing(sqlite3.connect(path)) as connection:
-                yield ResultIndex(connection)
-                connection.commit()
+        busy = f"Another results.yml is at work in {directory}: wait until it is done"
+        with held(directory / ".lock", STATE_SETTING, busy), closing(sqlite3.connect(path)) as connection:
+            yield ResultIndex(connection)
+            connection.commit()
+    except sqlite3.OperationalError as error:
+        raise QsmrError(f"{path} cannot be used: {database_why(error)}") from None
     except sqlite3.DatabaseError as error:
         raise QsmrError(f"{path}: {error}; remove it and run again, it is made anew") from None
     except OSError as error:
-        raise QsmrError(
-            f"{error.filename or directory} cannot be used: {error.strerror}; check qsmr_state_dir"
-        ) from None
+        raise QsmrError(f"{error.filename or directory} cannot be used: {why(error, STATE_SETTING)}") from None
 
 
 def utc(seconds: float | None) -> str:

@@ -12,11 +12,10 @@ from typing import Any
 
 from .errors import QsmrError
 from .files import write_atomically
-from .hostpaths import why
+from .hostpaths import STATE_SETTING, why
 from .lock import LOCK_FILE, Lock, Locked
 
 ID_FILE = "rollout.id"
-SETTING = "qsmr_state_dir"
 
 
 class ControlLock:
@@ -24,7 +23,7 @@ class ControlLock:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.lock = Lock(directory / LOCK_FILE, SETTING)
+        self.lock = Lock(directory / LOCK_FILE, STATE_SETTING)
 
     def take(self, lock: Mapping[str, Any], process: int, by_force: bool) -> dict[str, Any]:
         """Have the lock for a process of this machine, and return it as it goes to the hosts. Raises Locked."""
@@ -52,7 +51,7 @@ class ControlLock:
                     write_atomically(path, uuid.uuid4().hex + "\n")
                 return path.read_text(encoding="ascii").strip()
         except OSError as error:
-            raise QsmrError(f"{path} cannot be written: {why(error, SETTING)}") from None
+            raise QsmrError(f"{path} cannot be written: {why(error, STATE_SETTING)}") from None
 
 
 def _is_void(lock: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from .errors import QsmrError
-from .files import write_atomically
+from .files import write_state
 from .odinapi import OdinApi
 
 # Nothing of the mission is older (Odin API contract, section 5).
@@ -44,11 +44,7 @@ class ScanSource:
         first = next(lines, None)
         if first is None:
             raise QsmrError(f"There are no scans: {self} has none")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, itertools.chain([first], lines))
-        except OSError as error:
-            raise QsmrError(f"{path} cannot be written: {error.strerror}; check qsmr_state_dir") from None
+        write_state(path, itertools.chain([first], lines))
 
     def __str__(self) -> str:
         modes = ", ".join(map(str, self.freq_modes))

@@ -7,7 +7,6 @@ or saved that is there already. Control node only.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +27,9 @@ from .dockercli import Docker
 from .errors import QsmrError
 from .files import write_atomically
 from .hostimage import INPUTS_LABEL, common_prefix, layers_of
+from .hostpaths import SNAPSHOT_SETTING, why
 from .libraries import libraries
+from .lock import held_directory
 from .names import check_project_name, docker_name
 from .pushplan import pack
 from .release import parse_env
@@ -221,19 +222,15 @@ def ensure(request: Request, docker: Docker, now: datetime, check_mode: bool = F
                 shutil.rmtree(partial)
             return _Maker(request, docker, now).run()
     except OSError as error:
-        raise QsmrError(f"The snapshot cannot be made: {error.strerror or error} ({error.filename})") from None
+        where = error.filename or request.directory
+        raise QsmrError(f"The snapshot cannot be made, {where}: {why(error, SNAPSHOT_SETTING)}") from None
 
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    busy = f"Another run is making a snapshot in {directory}: run again when it has ended"
+    with held_directory(directory, SNAPSHOT_SETTING, busy):
         yield
-    except BlockingIOError:
-        raise QsmrError(f"Another run is making a snapshot in {directory}: run again when it has ended") from None
-    finally:
-        os.close(descriptor)
 
 
 class _Maker:

@@ -367,10 +367,14 @@ class _Push:
         tasks = [asyncio.create_task(work) for work in (self._hash(), *map(self._serve, self._hosts))]
         ticking = asyncio.create_task(self._tick())
         try:
-            await asyncio.gather(*tasks)
-        finally:
+            await _first_fault(tasks, ticking)
+        except BaseException:
             await _cancelled([ticking, *tasks])
-            self._tell()
+            with contextlib.suppress(QsmrError):  # it must not hide what went wrong
+                self._tell()
+            raise
+        await _cancelled([ticking])
+        self._tell()
         return {host.name: host.outcome for host in self._hosts}
 
     async def _hash(self) -> None:
@@ -774,6 +778,15 @@ async def _read_past(reader: asyncio.StreamReader, words: bytes) -> None:
     while words not in (line := await reader.readline()):
         if not line:
             raise EOFError
+
+
+async def _first_fault(tasks: Iterable[asyncio.Task[None]], beside: asyncio.Task[None]) -> None:
+    """Wait for all tasks; raises what the first that fails raises, or the one without end that runs ``beside`` them."""
+    left = {beside, *tasks}
+    while left - {beside}:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
