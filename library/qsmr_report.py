@@ -22,6 +22,9 @@ options:
     description: What M(qsmr_status) returned under that name, for the hosts and what needs attention.
     type: dict
     default: {}
+  snapshot_dir:
+    description: Where snapshots are, whose C(snapshot.json) tells what the hosts' releases were made of.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -59,6 +62,12 @@ from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.level2set import unreadable_files
 from ansible.module_utils.qsmr.report import write_report
 
+OPTIONS = {
+    "directory": {"type": "path", "required": True},
+    "picture": {"type": "dict", "default": {}},
+    "snapshot_dir": {"type": "path"},
+}
+
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
@@ -74,14 +83,14 @@ def run(module: AnsibleModule) -> dict:
             Path(parameters["directory"]),
             parameters["picture"],
             datetime.now(UTC),
+            snapshot_dir=Path(parameters["snapshot_dir"]) if parameters["snapshot_dir"] else None,
             check_mode=module.check_mode,
         )
     return {"changed": report.changed, "path": str(report.path)}
 
 
 def main() -> None:
-    options = {"directory": {"type": "path", "required": True}, "picture": {"type": "dict", "default": {}}}
-    run_module(run, {**SERVICES, **options})
+    run_module(run, {**SERVICES, **OPTIONS})
 
 
 if __name__ == "__main__":

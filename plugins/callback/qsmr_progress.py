@@ -30,6 +30,8 @@ author: qsmr-fleet developers (@qsmr-fleet)
 import atexit
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
@@ -37,6 +39,7 @@ import threading
 import time
 from pathlib import Path
 
+from ansible import context
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
@@ -49,7 +52,28 @@ from qsmr.progress import bar_of, line_of  # noqa: E402
 _FILES = {"qsmr_jobs": "progress.json", "qsmr_watch": "watch.json", "qsmr_push": "push.json"}
 _SECONDS_BETWEEN_BARS = 0.5
 _MOST_SECONDS_BETWEEN_LINES = 300
+# Names of settings whose values are, or hold, secrets.
+_SECRET = re.compile(r"password|secret|qsmr_config(?!_file)", re.IGNORECASE)
 _CLEAR_LINE = "\r\033[K"
+
+
+def _again() -> str:
+    """The command that waits again: that of this run with watch.yml for its playbook.
+
+    Of the values given with -e those are left out that hold a secret.
+    """
+    playbooks = context.CLIARGS["args"]
+    secrets = [text for text in context.CLIARGS["extra_vars"] if _SECRET.search(text)]
+    shown = ["ansible-playbook"]
+    for word in sys.argv[1:]:
+        secret = next((text for text in secrets if word.endswith(text)), "")
+        if secret:
+            shown.append(f"{word.removesuffix(secret)}'...'")
+        elif word not in playbooks:
+            shown.append(shlex.quote(word))
+        elif word == playbooks[0]:
+            shown.append(shlex.quote(str(Path(word).with_name("watch.yml"))))
+    return " ".join(shown)
 
 
 class CallbackModule(CallbackBase):
@@ -94,9 +118,7 @@ class CallbackModule(CallbackBase):
 
     def _interrupted(self, number, frame) -> None:
         self._ended.set()
-        atexit.register(
-            print, "No longer waiting; workers and jobs go on. To wait again: ansible-playbook playbooks/watch.yml"
-        )
+        atexit.register(print, f"No longer waiting; workers and jobs go on. To wait again: {_again()}")
         self._interrupt(number, frame)
 
     def _stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def play(tmp_path, job_service, odin):
     (tmp_path / "hosts.yml").write_text(
         "control: {hosts: {localhost: {ansible_connection: local, "
         "ansible_python_interpreter: '{{ ansible_playbook_python }}'}}}\n"
+        "workers: {hosts: {host1: {ansible_host: 127.0.0.1, ansible_port: 1}}}\n"
     )
     settings = {
         "qsmr_project": "demo",
@@ -59,9 +61,34 @@ def play(tmp_path, job_service, odin):
     return run
 
 
+def test_results_of_jobs_that_all_failed_are_a_failure_that_is_told(play, job_service, tmp_path):
+    """There is no level 2 to fetch, and the report does not advise what has just been done."""
+    api = JobApi(job_service.root, job_service.username, job_service.password)
+    for scan in SCANS:
+        claim = f"{job_service.root}/v4/demo/jobs/1:{scan}/claim"
+        login = (job_service.username, job_service.password)
+        requests.put(claim, json={"Worker": "UWorker_host1_a"}, auth=login, timeout=30).raise_for_status()
+        api.set_status("demo", f"1:{scan}", "FAILED")
+    run = play()
+    assert run.returncode == 10, run.stdout
+    assert "3 jobs failed" in run.stdout
+    assert run.stdout.rstrip().endswith("Failing: 0 of 3 finished, 3 failed, 0 running, 0 waiting")
+    html = (tmp_path / "state/demo/results/report.html").read_text()
+    assert "All 3 jobs have failed" in html
+    assert "run results.yml" not in html
+    assert "host1 is unreachable" in html, "the page that is mailed tells of the hosts"
+
+    for scan in SCANS:
+        api.unclaim("demo", f"1:{scan}")
+        api.set_status("demo", f"1:{scan}", "AVAILABLE")
+    none = play()
+    assert none.returncode == 2
+    assert "No job of demo has ended yet, so there is no level 2 to fetch" in " ".join(none.stdout.split())
+
+
 def test_what_is_missing_is_told_and_all_the_rest_is_there(play, odin, tmp_path):
     checked = play("--check", "--diff")
-    assert "changed=2 " in checked.stdout
+    assert re.search(r"localhost +: ok=\d+ +changed=2 ", checked.stdout)
     assert not (tmp_path / "state").exists()
 
     run = play()
@@ -81,7 +108,7 @@ def test_what_is_missing_is_told_and_all_the_rest_is_there(play, odin, tmp_path)
     assert "Results of demo: 1 new, 3 scans with profiles" in found.stdout
     assert "<dt>With level 2</dt><dd>3</dd>" in report.read_text()
     for options in ((), ("--check", "--diff")):
-        assert "changed=0 " in play(*options).stdout
+        assert re.search(r"localhost +: ok=\d+ +changed=0 ", play(*options).stdout)
 
 
 def test_notes_of_the_user_neither_end_the_run_nor_go(play, odin, tmp_path):

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import struct
 import subprocess
 import sys
@@ -55,8 +56,15 @@ def test_stall_is_told_in_words_and_in_the_exit_code(command):
 def test_interrupted_wait_says_that_all_goes_on(command):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    given = [
+        "-e",
+        "qsmr_watch_share=0.9",
+        "-e",
+        '{"qsmr_config": {"JOB_API_USERNAME": "hidden"}}',
+        "-eodin_secret=hidden",
+    ]
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        [*command, *given], cwd=REPOSITORY, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(theirs)
@@ -72,4 +80,8 @@ def test_interrupted_wait_says_that_all_goes_on(command):
             pressed = True
     os.close(ours)
     assert process.wait(timeout=30) == 99, screen
-    assert "workers and jobs go on. To wait again: ansible-playbook playbooks/watch.yml" in screen.splitlines()[-1]
+    last = screen.splitlines()[-1]
+    assert "workers and jobs go on. To wait again: ansible-playbook -i " in last
+    again = shlex.split(last.partition("To wait again: ")[2])
+    assert again == [Path(command[0]).name, *command[1:], "-e", "qsmr_watch_share=0.9", "-e", "...", "-e..."]
+    assert "hidden" not in last

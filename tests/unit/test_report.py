@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -77,7 +78,7 @@ def test_report_tells_what_the_jobs_are(html):
 
 def test_report_has_its_parts_in_order_and_every_figure(html, results):
     headings = [heading for heading in Text(html).headings if ":" not in heading]
-    assert headings == ["Project demo", "Progress", "Hosts and workers", "Failures", "Scans", "Profiles"]
+    assert headings == ["Project demo", "Progress", "Hosts and workers", "Failures", "Scans", "Profiles", "Provenance"]
     names = {path.stem for path in (results / "report_figures").iterdir()}
     assert names == {
         "progress",
@@ -143,7 +144,7 @@ def test_report_of_a_project_without_jobs_says_so(tmp_path):
 def test_report_of_very_few_jobs_is_no_error(tmp_path, number):
     changed, html = write(tmp_path, Service(number, 1))
     assert changed
-    assert "nan" not in Text(html).text.lower()
+    assert not re.search(r"\bnan\b", Text(html).text.lower())
 
 
 def test_service_that_breaks_off_leaves_the_report_as_it_was(tmp_path):
@@ -199,8 +200,67 @@ def test_a_single_job_has_a_rate_and_figures_that_bear_it(tmp_path):
     service = Service(0)
     service.each_job = lambda _project: iter([one])  # type: ignore[method-assign, assignment]
     _changed, html = write(tmp_path, service)
-    assert "each bar over 10 s" in html
-    assert ">0.5<" not in html.replace(" ", ""), "there is no half job"
+    assert "each bar over 30 s" in html
+    assert "Bars of jobs a minute over time, 2 on average." in html, "the chart says what the number above it says"
+    assert "Jobs a minute 2" in Text(html).text
+    jobs = html.partition('id="rate')[0]
+    assert ">0.5<" not in jobs.replace(" ", ""), "there is no half job"
+
+
+def few(**states: int) -> Service:
+    """So many jobs in each state, a minute each."""
+    jobs = [
+        job(n, state.title(), **{state.title(): f"2026-11-24T09:{n:02}:00"}, ProcessingTime=60.0)
+        for n, state in enumerate(state for state, number in states.items() for _n in range(number))
+    ]
+    service = Service(0)
+    service.each_job = lambda _project: iter(jobs)  # type: ignore[method-assign, assignment]
+    return service
+
+
+@pytest.mark.parametrize(
+    ("service", "fetched", "state", "advice"),
+    [
+        (few(failed=3), True, "All 3 jobs have failed", "No job has finished, so there is no level 2."),
+        (few(failed=2, available=1), False, "All 2 jobs that ended have failed", "No job has finished, so there"),
+        (few(finished=1, failed=1), False, "100 % of the jobs have ended, 1 of them failed", "run results.yml, which"),
+        (few(finished=2), True, "100 % of the jobs have ended", "No scan that finished has a profile on disk"),
+        (few(available=2), False, "0 % of the jobs have ended", "No job has finished, so there is no level 2."),
+    ],
+    ids=["all failed", "all that ended failed", "half failed", "no level 2", "nothing ended"],
+)
+def test_report_says_what_became_of_the_jobs_and_advises_what_is_left_to_do(tmp_path, service, fetched, state, advice):
+    """Also where results.yml, which writes it, has run."""
+    if fetched:
+        (tmp_path / "summary.csv").write_text("freq_mode,scan_id,outcome,reason\n")
+    _changed, html = write(tmp_path, service)
+    text = Text(html).text
+    assert f"{state}. Job service" in text
+    assert advice in text
+    assert ("run results.yml" in text) == ("run results.yml" in advice)
+    assert "done" not in text.lower()
+
+
+def test_report_tells_what_made_the_level_2(tmp_path):
+    """Also where every job failed: the hosts' releases are known then."""
+    manifest = {
+        "snapshot_id": "261124-0a1b2c3d4e", "created": "2026-11-24T08:00:00Z",
+        "code": {"git_commit": "96f8ad9" + "0" * 33, "git_dirty": True, "directory": "/home/ana/qsmr"},
+        "image": {"name": "qsmr_snapshot_demo:261124-0a1b2c3d4e", "id": "sha256:12"},
+        "base_image": {"name": "debian:12", "id": "sha256:34"}, "settings": {"config": "", "invemode": "stnd"},
+    }  # fmt: skip
+    (tmp_path / "qsmr_snapshot_demo").mkdir()
+    (tmp_path / "qsmr_snapshot_demo/snapshot.json").write_text(json.dumps(manifest))
+    host = {"host": "lab01", "state": "answers", "release": "261124-0a1b2c3d4e", "running": [], "healthy": 0}
+    picture = {"hosts": [{**host, "error": None, "workers": []}], "attention": []}
+    changed, html = write(tmp_path / "results", few(failed=3), picture, snapshot_dir=tmp_path)
+    assert changed
+    row = "261124-0a1b2c3d4e 0 96f8ad9" + "0" * 33 + ", with changes that are not committed"
+    assert f"{row} config=(default), invemode=stnd /home/ana/qsmr 2026-11-24T08:00:00Z debian:12" in Text(html).text
+    assert write(tmp_path / "results", few(failed=3), picture, snapshot_dir=tmp_path) == (False, html)
+    unknown = {"hosts": [{**picture["hosts"][0], "release": "older"}], "attention": []}
+    _changed, html = write(tmp_path / "results", few(failed=3), unknown, snapshot_dir=tmp_path)
+    assert "older 0 its snapshot.json was not found" in Text(html).text
 
 
 def test_gaps_are_told_by_reason(tmp_path):

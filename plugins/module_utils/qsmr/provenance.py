@@ -31,7 +31,7 @@ def keep_manifests(ids: Iterable[str], snapshot_dir: Path, results: Path) -> boo
         manifest = _read(path)
         if manifest and manifest.get("snapshot_id") in wanted:
             target = manifest_path(results, manifest["snapshot_id"])
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, json.dumps(manifest, indent=1) + "\n")
             came = True
     return came
@@ -49,27 +49,35 @@ def snapshots_of(index: ResultIndex, results: Path) -> list[dict[str, Any]]:
     ``told`` what the documents themselves say about their settings.
     """
     told = index.settings()
-    found = []
-    for snapshot_id, documents in index.snapshots().items():
-        manifest = _read(manifest_path(results, snapshot_id)) or {}
-        code, image, base = (manifest.get(part) or {} for part in ("code", "image", "base_image"))
-        found.append(
-            {
-                "snapshot_id": snapshot_id,
-                "documents": documents,
-                "created": manifest.get("created"),
-                "git_commit": code.get("git_commit"),
-                "git_dirty": code.get("git_dirty"),
-                "code_directory": code.get("directory"),
-                "image": image.get("name"),
-                "image_digest": image.get("id"),
-                "base_image": base.get("name"),
-                "base_image_digest": base.get("id"),
-                "settings": manifest.get("settings"),
-                "told": sorted(told.get(snapshot_id, [])),
-            }
-        )
-    return found
+    return [
+        describe(number, documents, results, told.get(number, [])) for number, documents in index.snapshots().items()
+    ]
+
+
+def describe(snapshot_id: str, documents: int, results: Path, told: Iterable[str] = ()) -> dict[str, Any]:
+    """What is known of a snapshot that made so many documents, see ``snapshots_of``."""
+    manifest = _read(manifest_path(results, snapshot_id)) or {}
+    code, image, base = (manifest.get(part) or {} for part in ("code", "image", "base_image"))
+    return {
+        "snapshot_id": snapshot_id,
+        "documents": documents,
+        "created": manifest.get("created"),
+        "git_commit": code.get("git_commit"),
+        "git_dirty": code.get("git_dirty"),
+        "code_directory": code.get("directory"),
+        "image": image.get("name"),
+        "image_digest": image.get("id"),
+        "base_image": base.get("name"),
+        "base_image_digest": base.get("id"),
+        "settings": manifest.get("settings"),
+        "told": sorted(told),
+    }
+
+
+def commit_line(snapshot: Mapping[str, Any]) -> str:
+    """A snapshot's git commit, and whether there was more in its code."""
+    dirty = {True: ", with changes that are not committed", False: "", None: ""}[snapshot["git_dirty"]]
+    return (snapshot["git_commit"] or "none: the code is in no git repository") + dirty
 
 
 def attributes(index: ResultIndex, results: Path, project: str, odin_project: str) -> dict[str, str]:
@@ -168,8 +176,7 @@ def answer(found: Mapping[str, Any], project: str) -> str:
     if snapshot:
         say("snapshot", snapshot["snapshot_id"] + (f", made {snapshot['created']}" if snapshot["created"] else ""))
         if snapshot["created"]:
-            dirty = {True: ", with changes that are not committed", False: "", None: ""}[snapshot["git_dirty"]]
-            say("git commit", (snapshot["git_commit"] or "none: the code is in no git repository") + dirty)
+            say("git commit", commit_line(snapshot))
             say("code", snapshot["code_directory"])
             say("settings", settings_line(snapshot))
             say("image", f"{snapshot['image']} {snapshot['image_digest']}")

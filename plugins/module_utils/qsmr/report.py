@@ -17,9 +17,13 @@ from . import page, reportfigures
 from .errors import QsmrError
 from .failures import Cause, HostShare, chance, host_of, host_shares, template_of
 from .jobapi import JobApi
-from .jobstates import WINDOWS, Rate, parse_time, state_of
+from .jobstates import SHORTEST, WINDOWS, Rate, parse_time, state_of
 from .level2set import product_files, read_columns
 from .libraries import libraries
+from .provenance import MANIFESTS, commit_line, describe, keep_manifests, settings_line, snapshots_of
+from .reportpage import TEMPLATE
+from .resultindex import FILE as INDEX
+from .resultindex import opened
 from .results import SUMMARY
 from .status import newest_failed, read_failures
 from .verdict import ENOUGH
@@ -117,19 +121,28 @@ class JobTable:
     def count(self, state: str) -> int:
         return int(np.count_nonzero(self.of(state)))
 
-    def rate(self, now: float) -> Rate | None:
-        """How fast jobs ended lately: qsmr.status tells which time that is."""
+    @property
+    def remaining(self) -> int:
+        return self.count("running") + self.count("available")
+
+    @property
+    def began(self) -> float:
+        """When the first job that ended began."""
         known = np.isfinite(self.ended)
-        times = self.ended[known]
+        return float(np.min(self.ended[known] - np.nan_to_num(self.seconds[known])))
+
+    def rate(self, now: float) -> Rate | None:
+        """How fast jobs ended lately: qsmr.jobstates tells which time that is. In all, once all have ended."""
+        times = self.ended[np.isfinite(self.ended)]
         if not len(times):
             return None
-        first = float(np.min(times - np.nan_to_num(self.seconds[known])))
-        until = now if self.count("running") + self.count("available") else float(np.max(times))
+        if not self.remaining:
+            return Rate(len(times), max(float(np.max(times)) - self.began, SHORTEST))
         for minutes in WINDOWS:
-            lately = times[times >= until - 60 * minutes]
+            lately = times[times >= now - 60 * minutes]
             if len(lately) >= min(ENOUGH, len(times)):
-                begin = max(until - 60 * minutes, first)
-                return Rate(len(lately), max(until - begin, 1.0))
+                begin = max(now - 60 * minutes, self.began)
+                return Rate(len(lately), max(now - begin, SHORTEST))
         return None
 
 
@@ -267,15 +280,20 @@ def write_report(
     picture: Mapping[str, Any],
     now: datetime,
     *,
+    snapshot_dir: Path | None = None,
     check_mode: bool = False,
 ) -> Report:
     """Write ``report.html`` and its figures into ``results``, unless what is there tells the same already.
 
-    ``picture`` is what status.take_picture found, or empty. Raises QsmrError.
+    ``picture`` is what status.take_picture found, or empty; in ``snapshot_dir`` are the snapshots of the hosts'
+    releases. Raises QsmrError.
     """
     path = results / FILE
     table = JobTable.read(api.each_job(project))
     hosts = [dict(host) for host in picture.get("hosts", [])]
+    releases = releases_of(hosts)
+    if snapshot_dir and not check_mode:
+        keep_manifests(releases, snapshot_dir, results)
     made_of = _digest(table, results), _hash(hosts, picture.get("attention", []))
     former = _made_of(path)
     # Without a picture of the fleet nothing is said against the one that is there.
@@ -287,6 +305,7 @@ def write_report(
     failed = newest_failed(table.failed, ANALYSED)
     causes = read_failures(api, project, failed, homes) if failed else []
     figures, values = compose(api.root, project, results, table, hosts, homes, causes, now)
+    snapshots = read_snapshots(results, releases)
     html = page.render(
         TEMPLATE,
         title=f"Project {project}",
@@ -294,12 +313,40 @@ def write_report(
         figures=figures,
         made_of="-".join(made_of),
         attention=list(picture.get("attention", [])),
+        failing=bool(picture.get("exit_code")),
         analysed=len(failed),
         chance=chance,
+        snapshots=[provenance_row(snapshot) for snapshot in snapshots],
+        told=sorted({line for snapshot in snapshots for text in snapshot["told"] for line in text.splitlines()}),
         **values,
     )
     page.write(path, html, figures)
     return Report(path, True, len(figures))
+
+
+def releases_of(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The releases that hosts have or run, as status.read_host tells them."""
+    return sorted({release for host in hosts for release in (host["release"], *host["running"]) if release})
+
+
+def read_snapshots(results: Path, releases: Iterable[str]) -> list[dict[str, Any]]:
+    """What is known of the snapshots that made the documents here, and of those that only the hosts have."""
+    found = []
+    if (results / INDEX).exists():
+        with opened(results, check_mode=True) as index:
+            found = snapshots_of(index, results)
+    known = {snapshot["snapshot_id"] for snapshot in found}
+    return found + [describe(release, 0, results) for release in releases if release not in known]
+
+
+def provenance_row(snapshot: Mapping[str, Any]) -> list[object]:
+    """A snapshot in the table of the report."""
+    if not snapshot["created"]:
+        return [snapshot["snapshot_id"], snapshot["documents"], "its snapshot.json was not found", *["–"] * 4]
+    return [
+        *(snapshot["snapshot_id"], snapshot["documents"], commit_line(snapshot), settings_line(snapshot)),
+        *(snapshot["code_directory"], snapshot["created"], snapshot["base_image"]),
+    ]
 
 
 def _hash(*parts: object) -> str:
@@ -308,7 +355,7 @@ def _hash(*parts: object) -> str:
 
 def _digest(table: JobTable, results: Path) -> str:
     try:
-        paths = [*product_files(results).values(), *results.glob(SUMMARY)]
+        paths = [*product_files(results).values(), *results.glob(SUMMARY), *sorted(results.glob(f"{MANIFESTS}/*.json"))]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     except OSError as error:
         raise QsmrError(f"{results} cannot be read: {error.strerror}; check qsmr_state_dir") from None
@@ -324,6 +371,28 @@ def _made_of(path: Path) -> tuple[str, str]:
     except OSError:
         match = None
     return (match[1], match[2]) if match else ("", "")
+
+
+def state_line(table: JobTable) -> str:
+    """Where the jobs are, in a few words."""
+    total, ended, failed = len(table.states), len(table.states) - table.remaining, table.count("failed")
+    if not total:
+        return "It has no jobs yet"
+    if failed == ended > 0:
+        if total == 1:
+            return "Its only job has failed"
+        return f"All {failed:,} jobs have failed" if failed == total else f"All {failed:,} jobs that ended have failed"
+    words = f"{100 * ended / total:.3g} % of the jobs have ended"
+    return f"{words}, {failed:,} of them failed" if failed else words
+
+
+def no_level2(table: JobTable, fetched: bool) -> str:
+    """Why there is no level 2 to show, and what to do if there is something to do."""
+    if not table.count("finished"):
+        return "No job has finished, so there is no level 2."
+    if fetched:
+        return "No scan that finished has a profile on disk; the table tells why, and summary.csv for each scan."
+    return "No level 2 is on disk yet: run results.yml, which also writes this report anew."
 
 
 def compose(
@@ -350,14 +419,13 @@ def compose(
         *reportfigures.coverage(table),
         *(figure for number, one in enumerate(profiles, 1) for figure in reportfigures.profiles(str(number), one)),
     ]
-    remaining = table.count("running") + table.count("available")
-    total = len(table.states)
+    total, remaining = len(table.states), table.remaining
     left = duration(60 * remaining / rate.per_minute) if rate and remaining else None
     facts: list[tuple[str, object]] = [
         ("Jobs", total),
         *((state.title(), table.count(state)) for state in STATES),
         ("Jobs a minute", rate.per_minute if rate else None),
-        ("Left", left if remaining else "done" if total else None),
+        ("Left", left if remaining else "none" if total else None),
         ("With level 2", len(latitude)),
     ]
     return figures, {
@@ -365,9 +433,8 @@ def compose(
         "root": root,
         "now": now.strftime("%Y-%m-%d %H:%M UTC"),
         "facts": facts,
-        "state": (
-            f"{100 * (total - remaining) / total:.3g} % of the jobs have ended" if total else "It has no jobs yet"
-        ),
+        "state": state_line(table),
+        "no_level2": no_level2(table, (results / SUMMARY).exists()),
         "hosts": [row.cells for row in host_rows],
         "bad_hosts": [share for share in shares if share.stands_out],
         "workers": [row.cells for row in worker_rows[:MOST_WORKERS]],
@@ -460,129 +527,3 @@ def _by_host(
         ]
         rows.append(Row(name, counts, cells))
     return rows, shares
-
-
-TEMPLATE = """\
-{% extends "page.html" %}
-{% import "parts.html" as parts %}
-{% macro shown(names) %}
-<div class="figures">
-{% for name in names if name in figures %}
-{{ parts.figure(figures[name], figures_folder) }}
-{% endfor %}
-</div>
-{% endmacro %}
-{% block head %}
-<meta name="made-of" content="{{ made_of }}">
-{% endblock %}
-{% block header %}
-<p class="muted">{{ state }}. Job service {{ root }}, {{ now }}.</p>
-<nav aria-label="Parts of the report"><ul>
-<li><a href="#progress">Progress</a></li>
-<li><a href="#fleet">Hosts and workers</a></li>
-<li><a href="#failures">Failures</a></li>
-<li><a href="#scans">Scans</a></li>
-<li><a href="#profiles">Profiles</a></li>
-</ul></nav>
-{% endblock %}
-{% block content %}
-{{ parts.facts(facts) }}
-{% if attention %}
-<section aria-labelledby="attention">
-<h2 id="attention">Attention</h2>
-<ul class="note warn">
-{% for line in attention %}
-<li>{{ line }}</li>
-{% endfor %}
-</ul>
-</section>
-{% endif %}
-<section aria-labelledby="progress">
-<h2 id="progress">Progress</h2>
-{% if "progress" in figures %}
-{{ shown(["progress", "rate", "processing_time"]) }}
-{% else %}
-<p>No job has ended yet.</p>
-{% endif %}
-</section>
-<section aria-labelledby="fleet">
-<h2 id="fleet">Hosts and workers</h2>
-{% for share in bad_hosts %}
-<p class="note bad"><strong>{{ share.host }} stands out:</strong> {{ share.failed | number }} of the
-{{ share.ended | number }} jobs that ended there failed ({{ "%.1f" | format(100 * share.share) }} %), more than on the
-others (Fisher's exact test, one-sided: <span class="together">{{ chance(share.p) }}</span>).</p>
-{% endfor %}
-{% if hosts %}
-{{ shown(["hosts", "workers"]) }}
-{{ parts.table("Jobs by host; p: how likely so many failures are by chance (Fisher's exact test against the others)",
-  ["host", "release", "workers", "finished", "failed", "running", "failed / %", "p", "median time / s"], hosts) }}
-{% if workers %}
-<details>
-<summary>{{ workers_total | number }} worker{{ "" if workers_total == 1 else "s" }}
-{%- if workers_total > workers | length %}, of them the {{ workers | length }} with most jobs{% endif %}
-</summary>
-{{ parts.table("Jobs by worker",
-  ["worker", "host", "finished", "failed", "running", "median time / s"], workers) }}
-</details>
-{% endif %}
-{% else %}
-<p>No worker has claimed a job yet.</p>
-{% endif %}
-</section>
-<section aria-labelledby="failures">
-<h2 id="failures">Failures</h2>
-{% if not failed %}
-<p class="note good">No job has failed.</p>
-{% else %}
-<p>{{ failed | number }} {{ "job has" if failed == 1 else "jobs have" }} failed
-{%- if analysed < failed %}; the newest {{ analysed | number }} of them are looked at
-{%- endif %}. They are grouped by the line of their output that tells why; numbers, ids, times and paths do not count.
-{% if causes_total > causes | length %} The {{ causes | length }} most frequent of {{ causes_total }} causes are shown.
-{% endif %}</p>
-{% for cause in causes %}
-<h3>{{ cause.count | number }} {{ "job" if cause.count == 1 else "jobs" }}: {{ cause.template }}</h3>
-<pre>{{ cause.example }}</pre>
-<p class="muted">On
-{% for host, count in cause.hosts.most_common(10) %}
-{{ host }} ({{ count | number }}){% if not loop.last %}, {% endif %}
-{% endfor %}
-{% if cause.hosts | length > 10 %}, …{% endif %}
-</p>
-<details{% if cause.count <= 5 %} open{% endif %}>
-<summary>Scans, with links to their output</summary>
-<p>
-{% for job in cause.jobs %}
-<a href="{{ root }}/v4/{{ project }}/jobs/{{ job | urlencode }}/output">{{ job }}</a>{% if not loop.last %}, {% endif %}
-{% endfor %}
-</p>
-</details>
-{% endfor %}
-{% endif %}
-</section>
-<section aria-labelledby="scans">
-<h2 id="scans">Scans</h2>
-{{ shown(["world", "coverage"]) }}
-{% if "world" not in figures %}
-<p>No level 2 is on disk yet: run results.yml, which also writes this report anew.</p>
-{% endif %}
-{% if gaps %}
-{{ parts.table("Finished scans without a profile", ["what is there", "reason", "scans", "which"], gaps) }}
-{% endif %}
-</section>
-<section aria-labelledby="profiles">
-<h2 id="profiles">Profiles</h2>
-{% if profiles %}
-<div class="figures">
-{% for one in profiles %}
-{{ parts.figure(figures["profiles_" ~ loop.index], figures_folder) }}
-{% if "bands_" ~ loop.index in figures %}
-{{ parts.figure(figures["bands_" ~ loop.index], figures_folder) }}
-{% endif %}
-{% endfor %}
-</div>
-{% else %}
-<p>No profiles are on disk yet: run results.yml.</p>
-{% endif %}
-</section>
-{% endblock %}
-"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .jobstates import SHORTEST
 from .libraries import libraries
 from .page import BLUE, GREEN, GREY, INK, LINE, MUTED, ORANGE, PAPER, RED, Figure, draw, legend_above
 
@@ -40,7 +41,8 @@ def progress(table: JobTable) -> Iterator[Figure]:
     every = np.concatenate(list(times.values()))
     if not len(every):
         return
-    begin, end = float(np.min(every)), max(float(np.max(every)), float(np.min(every)) + 10)
+    begin = table.began
+    end = max(float(np.max(every)), begin + SHORTEST)
     total = len(table.states)
 
     def accumulated(canvas: Any) -> None:
@@ -82,7 +84,7 @@ def progress(table: JobTable) -> Iterator[Figure]:
         _time_axis(axes)
         legend_above(canvas, axes)
 
-    mean = len(every) / max((end - begin) / 60, 1 / 60)
+    mean = len(every) / ((end - begin) / 60)
     yield draw(
         "rate",
         f"Jobs that ended a minute, each bar over {_span(60 * minutes)}.",
