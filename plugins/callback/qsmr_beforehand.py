@@ -18,6 +18,7 @@ author: qsmr-fleet developers (@qsmr-fleet)
 import sys
 from pathlib import Path
 
+from ansible import constants as C
 from ansible import context
 from ansible.playbook.block import Block
 from ansible.plugins.callback import CallbackBase
@@ -36,6 +37,7 @@ from qsmr.fleetsettings import SETTINGS  # noqa: E402
 
 # How ansible-playbook ends a run of which a host failed.
 EXIT_CODE = 2
+CONFIG = Path(__file__).resolve().parents[2] / "ansible.cfg"
 
 
 class CallbackModule(CallbackBase):
@@ -48,12 +50,16 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook) -> None:
         plays = playbook.get_plays()
         look = Look(plays, playbook._basedir)
-        faults = [*look.options(), *look.hosts()] or look.settings()
+        faults = [*look.options(), *look.sources(), *look.hosts()] or look.settings()
         if faults:
             for fault in faults:
                 self._display.error(f"Nothing was done. {fault}")
             # No Exception, so that it goes all the way.
             raise SystemExit(EXIT_CODE)
+        if not (C.CONFIG_FILE and CONFIG.samefile(C.CONFIG_FILE)):
+            self._display.warning(
+                f"This run has not the SSH options and forks of the project: export ANSIBLE_CONFIG={CONFIG}"
+            )
 
 
 class Look:
@@ -73,6 +79,18 @@ class Look:
             {tag for play in self._plays for tag in _tags(play.compile())} - {"always", "never"} if skipped else set()
         )
         return option_faults(asked.get("tags") or (), skipped, known, asked.get("start_at_task") or "")
+
+    def sources(self) -> list[str]:
+        """Why Ansible may have left out a part of the inventory that it could not read."""
+        sources = self._inventory._sources
+        if C.config.get_config_value("INVENTORY_ANY_UNPARSED_IS_FAILED") or not (
+            len(sources) > 1 or any(Path(source).is_dir() for source in sources)
+        ):
+            return []
+        return [
+            f"Ansible would leave out files of {', '.join(map(_short, sources))} that it cannot read, and all hosts in "
+            f"them: export ANSIBLE_CONFIG={CONFIG}, or ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED=true"
+        ]
 
     def hosts(self) -> list[str]:
         inventory = self._inventory

@@ -49,7 +49,9 @@ class Lab:
             "qsmr_state_dir": str(self.directory / "state"),
         }
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        inventory = {"all": {"children": {"control": {"hosts": {"localhost": local}}}}}
+        inventory = {
+            "all": {"children": {"control": {"hosts": {"localhost": local}}, "workers": {"hosts": {"localhost": {}}}}}
+        }
         (self.directory / "hosts.json").write_text(json.dumps(inventory))
         return subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), "-i", self.directory / "hosts.json"]

@@ -147,7 +147,7 @@ def test_service_that_is_down_is_one_line(lab):
 def test_a_name_that_cannot_be_a_project_is_refused(lab):
     run = lab.status(qsmr_project="../etc")
     assert run.returncode != 0
-    assert "Project name" in run.stdout
+    assert "Project name" in run.stdout + run.stderr
 
 
 def test_ansible_runner_needs_the_project_an_inventory_and_settings(project, tmp_path):

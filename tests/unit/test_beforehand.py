@@ -188,6 +188,34 @@ def test_a_run_without_our_defaults_is_refused(play):
     )
 
 
+def test_from_another_directory_it_runs_and_says_what_it_lacks(play, tmp_path):
+    code, screen = play("logs.yml", "-e", "qsmr_project=demo", cwd=tmp_path)
+    assert code == 0, screen
+    assert "h1: no workers of project demo" in screen
+    assert f"export ANSIBLE_CONFIG={REPOSITORY}/ansible.cfg" in screen
+
+
+def test_inventory_of_several_files_is_refused_where_ansible_would_leave_some_out(play, tmp_path):
+    """From another directory, or a clone that others can write to, Ansible does not read the project's ansible.cfg."""
+    words = ["-i", str(tmp_path / "lab"), "-e", "qsmr_project=demo"]
+    refused(
+        play("logs.yml", *words, cwd=tmp_path), "that it cannot read", f"export ANSIBLE_CONFIG={REPOSITORY}/ansible.cfg"
+    )
+    code, screen = play("logs.yml", *words, cwd=tmp_path, env={"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")})
+    assert code == 0, screen
+    assert "ANSIBLE_CONFIG" not in screen
+
+
+@pytest.mark.parametrize("env", [{"ANSIBLE_STRATEGY": "free"}, {"ANSIBLE_ANY_ERRORS_FATAL": "true"}], ids=str)
+def test_hosts_are_asked_alike_whatever_ansible_is_told_elsewhere(play, env):
+    """With the strategy free one answer would be all that is known. A host that is down would end the run for all."""
+    down = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = FLEET | {"workers": {"hosts": {"h1": LOCAL, "h2": down, "h3": LOCAL}}}
+    code, screen = play("logs.yml", "-e", "qsmr_project=demo", inventory=inventory, env=env)
+    assert code == 0, screen
+    assert screen.rstrip().endswith("h1: no workers of project demo\nh2: unreachable\nh3: no workers of project demo")
+
+
 def test_settings_are_those_that_have_defaults():
     defaults = yaml.safe_load((REPOSITORY / "playbooks/group_vars/all.yml").read_text())
     assert list(SETTINGS) == list(defaults)
@@ -267,8 +295,10 @@ def test_other_peoples_variables_are_theirs(name):
     assert unknown(name) == ""
 
 
-def test_hosts_of_every_play_are_a_group_of_the_inventory_or_what_the_run_found():
+def test_every_play_has_hosts_that_are_known_and_does_not_depend_on_how_ansible_is_set_elsewhere():
     for path in PLAYBOOKS:
         for entry in yaml.safe_load(path.read_text()):
             hosts = entry.get("hosts", "control")
+            if hosts == "workers" or "preflight_" in hosts:
+                assert (entry["strategy"], entry["any_errors_fatal"]) == ("linear", False), path
             assert hosts in {"control", "workers", "services"} or "preflight_" in hosts or path.stem == "engine", path
