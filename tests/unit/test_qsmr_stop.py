@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from host_double import image, state
 from host_modules import Engine, ModuleLab
+from qsmr.hostimage import PART_LABEL
 
 OURS = ["qsmr_snapshot_demo:r1", "qsmr_snapshot_demo:r2"]
 
@@ -51,3 +52,16 @@ def test_image_that_somebody_else_uses_by_our_name_stays_and_is_named(lab):
     assert list(lab.engine.images) == [OURS[0]]
     [warning] = done["warnings"]
     assert f"{OURS[0]} stays: a container that is not of this project is made from it" in str(warning)
+
+
+def test_parts_that_a_push_left_which_was_cut_off_go(lab):
+    """Images without a name, of the lowest layers: no push will take them up again."""
+    part, other = image("sha256:part"), image("sha256:other part")
+    part["Config"]["Labels"] = {PART_LABEL: "qsmr_snapshot_demo"}
+    other["Config"]["Labels"] = {PART_LABEL: "qsmr_snapshot_other"}
+    lab.engine.images |= {"sha256:part": part, "sha256:other part": other}
+    foretold = lab.stop(remove=True, check=True)
+    done = lab.stop(remove=True)
+    assert list(lab.engine.images) == ["sha256:other part"]
+    assert f"images: {', '.join([*OURS, 'sha256:part'])} -> none" in done["differences"]
+    assert foretold["differences"] == done["differences"]

@@ -139,7 +139,7 @@ class HostImage:
             raise Lacking("Docker has lost layers of it since it was asked", lower[known:])
         wait(order["config"])
         config = self.layers.config(order["config"])
-        found_parts = [found for found in images if self._is_part(found)]
+        found_parts = [found for found in images if is_part(found, repository(self.wanted.name))]
         parts = [found["Id"] for found in found_parts]
         known = len(lower)
         if len(order["loads"]) > 1:  # an earlier run may have been cut off between two of them
@@ -161,10 +161,6 @@ class HostImage:
         for part in parts:
             self.docker.call("image", "rm", part)
         self.layers.settle(order, diff_ids)
-
-    def _is_part(self, found: Mapping[str, Any]) -> bool:
-        labels = (found.get("Config") or {}).get("Labels") or {}
-        return bool(labels.get(PART_LABEL) == repository(self.wanted.name))
 
     def _load(
         self,
@@ -241,6 +237,12 @@ def part_of(config: bytes, count: int, name: str) -> bytes:
     layers = {"type": "layers", "diff_ids": whole["rootfs"]["diff_ids"][:count]}
     labels = {PART_LABEL: repository(name)}
     return json.dumps({**kept, "config": {"Labels": labels}, "rootfs": layers}).encode()
+
+
+def is_part(found: Mapping[str, Any], of: str) -> bool:
+    """Whether an image is of the lowest layers only of one with this name."""
+    labels = (found.get("Config") or {}).get("Labels") or {}
+    return bool(labels.get(PART_LABEL) == of)
 
 
 def repository(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .dockercli import Container, Docker, is_absent
 from .errors import QsmrError
-from .hostimage import layers_of
+from .hostimage import is_part, layers_of
 from .hostlayers import HostLayers
 from .hostpaths import why
 from .release import MANIFEST, Releases
@@ -98,7 +98,8 @@ class Pruning:
     def removable_images(self, own: Sequence[Container]) -> tuple[list[str], list[str]]:
         """The names of the project's images that can go with these containers, and those that others hold here.
 
-        An image that another project's containers are made from has that project's name, too, and stays under it.
+        An image that another project's containers are made from has that project's name, too, and stays under it. What
+        pushes left that were cut off has no name but an id.
         """
         in_use = self._images_in_use(own)
         going: list[str] = []
@@ -107,7 +108,8 @@ class Pruning:
             elsewhere = [name for name in found.get("RepoTags") or [] if name.rpartition(":")[0] != self.repository]
             is_free = found["Id"] not in in_use or bool(elsewhere)
             (going if is_free else staying).append(f"{self.repository}:{tag}")
-        return going, staying
+        parts = [found["Id"] for found in self.docker.images() if is_part(found, self.repository)]
+        return going + parts, staying
 
     def remove_images(self, names: Sequence[str]) -> None:
         for name in names:
