@@ -6,7 +6,7 @@ import time
 
 import pytest
 from qsmr.errors import QsmrError
-from qsmr.ledger import Counts, Ledger, Outcome, Scan, run_lock
+from qsmr.ledger import _SCHEMA, Counts, Ledger, Outcome, Scan, run_lock
 
 
 @pytest.fixture
@@ -120,6 +120,25 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path, open_ledger):
     (tmp_path / "ledger.sqlite").write_bytes(b"no database at all, but text" * 100)
     with pytest.raises(QsmrError, match=r"ledger.sqlite cannot be used: .*move the file away"):
         open_ledger()
+
+
+def test_a_ledger_of_a_former_format_keeps_what_it_knows(tmp_path, open_ledger):
+    """It knows by which recipe its jobs were made: a target of another secret is no stranger's."""
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as former:
+        former.executescript("".join(_SCHEMA[:2]) + "PRAGMA user_version = 2;")
+        former.execute("INSERT INTO recipe VALUES (1, 'former secret')")
+        former.executemany(
+            "INSERT INTO job VALUES (1, ?, 1, ?, 1, '201', 7)", [(1, "added"), (2, "added"), (3, "conflict")]
+        )
+    ledger = open_ledger("present secret")
+    assert ledger.added() == 2
+    want(ledger, 1, 2, 3)
+    ledger.reconcile([(1, 1, None), (1, 2, None), (1, 3, None)])
+    assert ledger.plan() == (3, 0)
+    ledger.intend([Scan(1, scan) for scan in (1, 2, 3)])
+    ledger.record([Outcome(Scan(1, scan), "conflict", "409") for scan in (1, 2, 3)])
+    ledger.settle_conflicts("only its target differs", accept=True)
+    assert ledger.counts() == Counts(wanted=3, were_there=1, conflict=2)
 
 
 def test_a_ledger_of_a_later_format_is_left_alone(tmp_path, open_ledger):

@@ -218,8 +218,8 @@ class Adding:
             result = replace(
                 result,
                 on_conflict=self._on_conflict,
-                other_targets=ledger.number("added", _ONLY_TARGET),
-                suspects=self._suspects(ledger),
+                other_targets=ledger.number("added", _ONLY_TARGET) if self._make.has_random_targets else 0,
+                suspects=self._suspects(ledger) if result.counts.conflict else [],
             )
             with suppress(*([QsmrError] if result.failed else [])):
                 self._progress.say("failed" if result.failed else "done")
