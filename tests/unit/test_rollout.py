@@ -286,6 +286,34 @@ def test_canary_may_not_fail_a_larger_share_of_jobs_than_before(canary, others, 
     assert canary_fault(Jobs(canary, others), "demo", ["w"], 4, 60, lambda: now.seconds, sleep) == fault
 
 
+class OddJobs(Jobs):
+    """One of the jobs has no status: the service cannot describe the project then."""
+
+    def each_job(self, project, worker=None):
+        found = super().each_job(project, worker)
+        return found if worker else [*found, *({"Status": status} for status in self.others), {"Status": None}]
+
+    def project(self, project):
+        raise JobApiError("no", 500)
+
+
+def test_canary_is_judged_though_a_job_without_a_status_is_in_the_project():
+    jobs = OddJobs(["Failed", "Finished", "Failed", "Finished"], ["Failed", "Finished", "Finished", "Finished"])
+    fault = canary_fault(jobs, "demo", ["w"], 4, 60, lambda: 0, lambda seconds: None)
+    assert fault == "2 of its 4 jobs failed (50%), and 25% of 4 before"
+
+
+def test_canary_whose_jobs_nobody_tells_is_no_proof():
+    """An error in between left the hosts of the first stage on the release."""
+
+    class Refusing(Jobs):
+        def each_job(self, project, worker):
+            raise JobApiError("GET jobs: 401 Unauthorized", 401)
+
+    fault = canary_fault(Refusing([]), "demo", ["w"], 4, 60, lambda: 0, lambda seconds: None)
+    assert fault == "its jobs cannot be judged: GET jobs: 401 Unauthorized"
+
+
 def test_canary_whose_jobs_fail_is_taken_back():
     rollout = go(begin(canary_jobs=2), {})
     rollout.judge_jobs(Jobs(["Failed"] * 3), lambda: 0.0, lambda seconds: None)

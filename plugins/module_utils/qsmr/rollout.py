@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .canary import canary_fault
 from .errors import QsmrError
-from .jobapi import JobApi, JobApiError
+from .jobapi import JobApi
 from .stages import batches
 
 # Seconds that a host's clock may be off: times of workers, claims and logs are compared by people and programs.
 CLOCK_LIMIT = 60.0
-# Seconds between two looks at the canary's jobs.
-POLL = 2.0
 
 WAITING, SWITCHED, FINE = "waiting", "switched", "fine"
 FAILED, REVERTED, LOST, TAKEN_BACK = "failed", "reverted", "lost", "taken back"
@@ -343,45 +342,6 @@ def plan(
     elif len(bad) > rollout.max_failed:
         rollout.stop(f"nothing was switched, since {', '.join(bad)} failed or were lost before")
     return rollout
-
-
-def canary_fault(
-    api: JobApi,
-    project: str,
-    workers: Sequence[str],
-    wanted: int,
-    deadline: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Any = time.sleep,
-) -> str:
-    """Why the jobs of these workers speak against their release; empty if they do not.
-
-    Waits until the workers have ended ``wanted`` jobs, ``deadline`` seconds at most. The share of them that failed is
-    compared with that of all jobs that the project's other workers ended.
-    """
-    end = clock() + deadline
-    finished = failed = 0
-    while True:
-        try:
-            states = [str(job["Status"]).upper() for name in workers for job in api.each_job(project, worker=name)]
-            finished, failed = states.count("FINISHED"), states.count("FAILED")
-            if finished + failed >= wanted:
-                break
-        except JobApiError as error:
-            if not error.temporary:
-                raise
-        if clock() >= end:
-            return f"only {finished + failed} of {wanted} jobs ended within {deadline:.0f} s (qsmr_canary_deadline)"
-        sleep(POLL)
-    record = api.project(project) or {}
-    all_states = {str(state).upper(): int(number) for state, number in (record.get("JobStates") or {}).items()}
-    others_failed = max(all_states.get("FAILED", 0) - failed, 0)
-    others = max(all_states.get("FINISHED", 0) - finished, 0) + others_failed
-    before = others_failed / others if others else 0.0
-    share = failed / (finished + failed)
-    if share <= before:
-        return ""
-    return f"{failed} of its {finished + failed} jobs failed ({share:.0%}), and {before:.0%} of {others} before"
 
 
 def require(value: object, name: str, least: int = 0) -> int:
