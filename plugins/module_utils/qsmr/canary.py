@@ -41,7 +41,8 @@ def canary_fault(
             if not error.temporary:
                 return f"its jobs cannot be judged{trouble}"
         if clock() >= end:
-            return f"only {finished + failed} of {wanted} jobs ended within {deadline:.0f} s (qsmr_canary_deadline){trouble}"
+            seen = f"only {finished + failed} of {wanted} jobs ended within {deadline:.0f} s"
+            return f"{seen} (qsmr_canary_deadline){trouble}"
         sleep(POLL)
 
 
