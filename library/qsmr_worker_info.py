@@ -83,6 +83,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker, redact
 from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostcompose import Compose
 from ansible.module_utils.qsmr.hostpaths import disk_free
 from ansible.module_utils.qsmr.release import Releases
 
@@ -111,7 +112,7 @@ def run(parameters: dict) -> dict:
         ],
         "disk_free": disk_free(Path(info["DockerRootDir"])),
         "docker_version": info["ServerVersion"],
-        "compose_version": docker.compose(info)[1],
+        "compose_version": Compose.of(docker, info).version,
     }
 
 

@@ -56,6 +56,7 @@ class HostDouble:
     store: str = "overlay2"
     layout: str = "blobs/sha256/{}"
     loaded: dict[str, bytes] = field(default_factory=dict)
+    networks: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     numbers: count[int] = field(default_factory=lambda: count(1))
 
@@ -150,6 +151,10 @@ class HostDouble:
         if words[:2] == ("image", "inspect"):
             named = [found for name, found in self.images.items() if name in words or found["Id"] in words]
             return Result(0, json.dumps(named)) if named else Result(1, "[]", "Error: No such image: it")
+        if words[:2] == ("network", "ls"):
+            return Result(0, "\n".join(self.networks))
+        if words[:2] == ("network", "rm"):
+            self.networks = [name for name in self.networks if name not in words]
         if words[0] == "tag":
             self.images[words[2]] = next(found for found in self.images.values() if found["Id"] == words[1])
         if words[0] == "load":
@@ -165,7 +170,7 @@ class HostDouble:
     def compose(self, line: str, env: Mapping[str, str]) -> Result:
         """As Compose does: keep containers of this image and environment, recreate others, add and remove some."""
         if " up " not in line:
-            return Result(0, "1.29.2\n")
+            return Result(0, "docker-compose version 1.29.2, build unknown\n")
         name = f"qsmr_snapshot_demo:{env['QSMR_SNAPSHOT_ID']}"
         wanted = sorted(f"{key}={value}" for key, value in env.items() if key.startswith(("UWORKER_", "QSMR_")))
         limits = Limits(env["UWORKER_CPUS"], env["UWORKER_MEMORY"])

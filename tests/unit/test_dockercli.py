@@ -9,8 +9,6 @@ from qsmr.dockercli import Container, Docker, Result, redact
 from qsmr.errors import QsmrError
 from uworker.settings import worker_name
 
-V2 = {"ClientInfo": {"Plugins": [{"Name": "buildx", "Version": "0.1"}, {"Name": "compose", "Version": "v2.26.1"}]}}
-
 
 def docker(answers: dict[str, Result], seen: list | None = None) -> Docker:
     """Docker whose commands are answered by their first words, and that has no others."""
@@ -48,27 +46,6 @@ def test_unusable_docker_is_explained(result, says):
         docker({"docker info": result}).info()
 
 
-@pytest.mark.parametrize(
-    ("info", "answers", "wanted"),
-    [
-        (V2, {}, (("docker", "compose"), "2.26.1")),
-        ({}, {"docker-compose version": Result(0, "1.29.2\n")}, (("docker-compose",), "1.29.2")),
-        (
-            {"ClientInfo": {"Plugins": [{"Name": "compose", "Err": "exec format error"}]}},
-            {"docker-compose version": Result(0, "1.29.2\n")},
-            (("docker-compose",), "1.29.2"),
-        ),
-    ],
-)
-def test_compose_of_either_generation_is_found(info, answers, wanted):
-    assert docker(answers).compose(info) == wanted
-
-
-def test_missing_compose_is_named():
-    with pytest.raises(QsmrError, match="Compose is missing"):
-        docker({}).compose({})
-
-
 def test_what_docker_said_last_reaches_the_user():
     failing = docker({"docker load": Result(1, "", "Loading layer\nwrite /x: no space left on device\n")})
     with pytest.raises(QsmrError, match="Loading failed: write /x: no space left on device"):
@@ -88,7 +65,12 @@ def test_image_that_is_not_there_is_no_error():
 
 def test_podman_in_dockers_place_is_understood():
     info = {
-        "host": {"arch": "amd64"},
+        "host": {
+            "arch": "amd64",
+            "cpus": 4,
+            "remoteSocket": {"path": "unix:///run/podman/podman.sock", "exists": True},
+            "security": {"rootless": False},
+        },
         "store": {"graphRoot": "/var/lib/containers/storage", "graphDriverName": "overlay"},
         "version": {"Version": "5.4.2"},
     }
@@ -96,7 +78,6 @@ def test_podman_in_dockers_place_is_understood():
         {
             "docker info": Result(0, json.dumps(info)),
             "docker image inspect": Result(125, "[]\n", "Error: it:1: image not known"),
-            "docker-compose version": Result(0, "2.26.1\n"),
         }
     )
     assert podman.info() == {
@@ -104,9 +85,11 @@ def test_podman_in_dockers_place_is_understood():
         "Driver": "podman",
         "Architecture": "amd64",
         "ServerVersion": "podman 5.4.2",
+        "NCPU": 4,
+        "Rootless": False,
+        "Socket": "/run/podman/podman.sock",
     }
     assert podman.image("it:1") is None
-    assert podman.compose(podman.info()) == (("docker-compose",), "2.26.1")
 
 
 def test_container_that_goes_away_meanwhile_is_left_out():
@@ -114,6 +97,26 @@ def test_container_that_goes_away_meanwhile_is_left_out():
     gone = Result(1, json.dumps([there]), "Error: No such container: b")
     found = docker({"docker ps": Result(0, "a\nb\n"), "docker container inspect": gone}).containers("p")
     assert [container.name for container in found] == ["a"]
+
+
+def test_worker_without_the_labels_of_docker_compose_is_seen_and_a_container_of_compose_run_is_none():
+    labels = {
+        "by-docker": {"com.docker.compose.oneoff": "False"},
+        "by-podman": {},
+        "run": {"com.docker.compose.oneoff": "True"},
+    }
+    there = [inspected(name) for name in labels]
+    for found, name in zip(there, labels, strict=True):
+        found["Config"]["Labels"] = labels[name]
+
+    def run(argv, env, timeout):
+        # An engine shows what has the labels that it is asked for.
+        asked = [word[6:].split("=") for word in argv if word.startswith("label=com.docker.compose.oneoff")]
+        ids = [name for name in labels if all(labels[name].get(key) == value for key, value in asked)]
+        return Result(0, "\n".join(ids) if argv[1] == "ps" else json.dumps([f for f in there if f["Name"][1:] in argv]))
+
+    found = Docker(run, {"PATH": "/bin"}).containers("p")
+    assert [container.name for container in found] == ["by-docker", "by-podman"]
 
 
 def inspected(name: str, env: tuple[str, ...] = (), hostname: str = "0123456789ab", **state: object) -> dict:

@@ -214,6 +214,15 @@ def test_absent_leaves_nothing(lab):
     assert [line for line in lab.double.commands if " stop " in line] == ["docker stop -t 75 id1 id2"]
 
 
+def test_network_of_a_former_release_goes_with_the_switch_to_one_that_needs_none(lab):
+    lab.converge(desired())
+    lab.double.networks = ["qsmr-demo_default"]  # as Compose makes it for a file without network_mode
+    lab.converge(desired(count=2))
+    assert lab.double.networks == ["qsmr-demo_default"]
+    lab.converge(desired("r2", compose="services: {uworker: {network_mode: bridge}}\n"))
+    assert lab.double.networks == []
+
+
 def test_worker_must_stay_healthy_and_a_restart_begins_anew(lab):
     lab.double.condition = "starting"
     moments = {5.0: ("healthy", "a"), 8.0: ("starting", "b"), 12.0: ("healthy", "b")}

@@ -29,12 +29,13 @@ case "$1 $2" in
     "compose --file") env -0 >"$BOX/environment" ;;
     "image inspect") [ -e "$BOX/loaded" ] && cat "$BOX/loaded" ;;
     "ps --quiet") if [ -e "$BOX/refusal" ]; then cat "$BOX/refusal" >&2; exit 1; fi ;;
-    "info --format") echo "$BOX" ;;
+    "info --format") [ "$3" != "{{.DriverStatus}}" ] && echo "$BOX" || cat "$BOX/store" 2>/dev/null ;;
     "load --input") [ ! -e "$BOX/bad_load" ] || exit 1; echo "${LOADS:-sha256:1234}" >"$BOX/loaded" ;;
 esac
 """
 COMPOSE_V1 = """#!/bin/bash
 echo "docker-compose $*" >>"$BOX/calls"
+if [ "$*" = version ]; then echo docker-compose version 1.29.2; exit; fi
 env -0 >"$BOX/environment"
 """
 
@@ -198,6 +199,30 @@ def test_a_full_disk_is_noticed_before_the_load(box):
     box.command("df", "#!/bin/sh\necho 'Filesystem 1024-blocks Used Available'\necho '/dev/vda 9 9 3'\n")
     assert says(box.start(), "not enough disk")
     assert "load" not in box.calls
+
+
+def test_room_is_looked_for_where_containerd_keeps_images(box):
+    (box.root / "store").write_text("[[driver-type io.containerd.snapshotter.v1]]\n")
+    box.command("df", '#!/bin/sh\necho "df $2" >>"$BOX/calls"\nexec /bin/df "$@"\n')
+    box.start()
+    place = "/var/lib/containerd" if Path("/var/lib/containerd").is_dir() else box.root
+    assert f"df {place}\n" in box.calls
+
+
+def test_podman_compose_starts_nothing(box):
+    box.command("docker-compose", COMPOSE_V1.replace("docker-compose version 1.29.2", "podman-compose version 1.6.0"))
+    assert says(box.start(), "podman-compose", "install docker-compose")
+    assert " up " not in box.calls
+
+
+@pytest.mark.parametrize(
+    "root", ["http://localhost:5000/rest_api", "http://127.0.1.1/rest_api", "https://[::1]/rest_api"]
+)
+def test_a_service_on_the_worker_itself_starts_nothing(box, root):
+    env = box.snapshot / "worker.env"
+    env.write_text(env.read_text().replace("http://jobs.example/rest_api", root))
+    assert says(box.start(), root, "is the worker itself in its container")
+    assert " up " not in box.calls
 
 
 def test_a_failing_compose_is_not_success(box):

@@ -52,7 +52,14 @@ Runner = Callable[[Sequence[str], Mapping[str, str], float], Result]
 def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float) -> Result:
     try:
         done = subprocess.run(  # noqa: S603  the commands are ours
-            argv, env=dict(env), timeout=timeout, capture_output=True, text=True, errors="replace", check=False
+            argv,
+            env=dict(env),
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError:
         return Result(127, "", f"{argv[0]}: command not found")
@@ -229,7 +236,6 @@ class Docker:
             "Listing the containers",
             "ps", "--all", "--quiet", "--no-trunc",
             "--filter", f"label=com.docker.compose.project={compose_project}",
-            "--filter", "label=com.docker.compose.oneoff=False",
         ).split()  # fmt: skip
         if not ids:
             return []
@@ -237,7 +243,9 @@ class Docker:
         result = self.call("container", "inspect", *ids)
         if result.code and not is_absent(result):
             raise QsmrError(f"Inspecting the containers failed: {explain(result)}")
-        return sorted(map(Container.from_inspect, json.loads(result.out or "[]")), key=lambda found: found.name)
+        # podman-compose has no such label: without it is a worker, too.
+        workers = [found for found in json.loads(result.out or "[]") if not is_oneoff(found)]
+        return sorted(map(Container.from_inspect, workers), key=lambda found: found.name)
 
     def image(self, name: str) -> dict[str, Any] | None:
         """``docker image inspect`` of a name or id; None if there is no such image."""
@@ -255,25 +263,15 @@ class Docker:
         found: list[dict[str, Any]] = json.loads(self.out("Inspecting the images", "image", "inspect", *ids))
         return found
 
-    def compose(self, info: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-        """The Compose command of the host, v2 before v1, and its version. Raises QsmrError if there is none.
-
-        ``info`` (``docker info``) names the plugins, which spares the half second that Compose v1 takes to start.
-        """
-        for plugin in (info.get("ClientInfo") or {}).get("Plugins") or []:
-            if plugin.get("Name") == "compose" and not plugin.get("Err"):
-                return ("docker", "compose"), plugin.get("Version", "").lstrip("v")
-        result = self.run(("docker-compose", "version", "--short"), self.environ, DOCKER_TIMEOUT)
-        if result.code:
-            raise QsmrError(
-                "Docker Compose is missing: neither 'docker compose' nor 'docker-compose' works: install one"
-            )
-        return ("docker-compose",), result.out.strip()
-
     def last_lines(self, container: Container, number: int) -> list[str]:
         """The container's last log lines, without the secrets of its environment."""
         result = self.call("logs", "--tail", str(number), container.id)
         return redact(result.out + result.err, container.env).splitlines()[-number:]
+
+
+def is_oneoff(found: Mapping[str, Any]) -> bool:
+    """Whether an inspected container is one of ``docker compose run``, and no worker."""
+    return bool((found["Config"].get("Labels") or {}).get("com.docker.compose.oneoff") == "True")
 
 
 def is_absent(result: Result) -> bool:
@@ -283,12 +281,20 @@ def is_absent(result: Result) -> bool:
 
 
 def podman_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What Podman tells of itself, as Docker would put it. Its Compose is a command of its own."""
+    """What Podman tells of itself, as Docker would put it. Its Compose is a command of its own.
+
+    ``Socket`` is the path of the socket that serves this Podman; empty if none does.
+    """
+    host = info["host"]
+    socket = host.get("remoteSocket") or {}
     return {
         "DockerRootDir": info["store"]["graphRoot"],
         "Driver": PODMAN,
-        "Architecture": info["host"]["arch"],
+        "Architecture": host["arch"],
         "ServerVersion": f"podman {info['version']['Version']}",
+        "NCPU": host.get("cpus", 0),
+        "Rootless": bool((host.get("security") or {}).get("rootless")),
+        "Socket": str(socket.get("path", "")).removeprefix("unix://") if socket.get("exists") else "",
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from .dockercli import Docker
 from .errors import QsmrError
+from .hostcompose import Compose
 from .hostimage import HostImage
 from .hostpaths import unwritable
 from .release import Releases
@@ -39,7 +40,7 @@ def faults(docker: Docker, releases: Releases, snapshot: Mapping[str, Any], push
     except QsmrError as error:
         return [*found, str(error)]
     try:
-        docker.compose(info)
+        Compose.of(docker, info)
     except QsmrError as error:
         found.append(str(error))
     wanted = snapshot["image"]["architecture"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from .dockercli import GRACE_KEY, HOSTNAME_KEY, RELEASE_KEY, Container, Docker, redact
 from .errors import QsmrError
+from .hostcompose import Compose, has_network, remove_networks
 from .hostfit import Limits, host_cores, host_memory, worker_count
 from .hostimage import Wanted
 from .hostpaths import why
@@ -243,6 +244,8 @@ class WorkerHost:
         only_number = all(line.startswith("workers: ") for line in compare_settings(desired, found))
         self._compose_up(desired, "--no-recreate" if only_number else "")
         self.releases.switch(desired.snapshot_id)
+        if not has_network(desired.files[COMPOSE_FILE]):
+            remove_networks(self.docker, self.compose_project)  # that of a release before, in which nothing is left
         now = self.find(desired)
         left = compare_settings(desired, now)
         if left:
@@ -258,20 +261,19 @@ class WorkerHost:
         self.docker.out(what, verb, "-t", str(self.stop_timeout), *ids, timeout=timeout)
 
     def _compose_up(self, desired: Desired, option: str = "") -> None:
-        command, _version = self.docker.compose(self.docker.info())
-        result = self.docker.run(
-            (
-                *command,
-                "--project-name", self.compose_project,
-                "--file", str(self.releases.directory(desired.snapshot_id) / COMPOSE_FILE),
-                "up", "--detach", "--no-build", "--remove-orphans",
-                "--timeout", str(self.stop_timeout),
-                *filter(None, [option]),
-                "--scale", f"{SERVICE}={desired.count}",
-            ),
-            {**self.docker.environ, **desired.env, **desired.limits.env},
-            self.stop_timeout + COMPOSE_TIMEOUT,
+        words = (
+            "up", "--detach", "--no-build", "--remove-orphans",
+            "--timeout", str(self.stop_timeout),
+            *filter(None, [option]),
+            "--scale", f"{SERVICE}={desired.count}",
         )  # fmt: skip
+        result = Compose.of(self.docker, self.docker.info()).run(
+            self.compose_project,
+            str(self.releases.directory(desired.snapshot_id) / COMPOSE_FILE),
+            words,
+            {**desired.env, **desired.limits.env},
+            self.stop_timeout + COMPOSE_TIMEOUT,
+        )
         if result.code:
             raise QsmrError(
                 f"Compose did not start release {desired.snapshot_id}: {redact(result.words, desired.env)} "
@@ -388,10 +390,7 @@ class WorkerHost:
     def remove(self) -> None:
         """Stop the workers, each after its job at hand or ``drain_timeout``, and remove them and all releases."""
         self._stop_all()
-        label = f"label=com.docker.compose.project={self.compose_project}"
-        networks = self.docker.out("Listing the networks", "network", "ls", "--quiet", "--filter", label).split()
-        if networks:
-            self.docker.out("Removing the network", "network", "rm", *networks)
+        remove_networks(self.docker, self.compose_project)
         try:
             if self.releases.root.exists():
                 shutil.rmtree(self.releases.root)
