@@ -11,7 +11,10 @@ version_added: "0.1.0"
 description:
   - Compares release, image, files, environment and workers as M(qsmr_worker) does, and changes nothing.
   - Where something differs, it looks at all that a change needs as well - Docker, Compose, directory, architecture,
-    room, the services and their account as seen from this host, and the clock.
+    room, the services and their account, and the clock.
+  - The services are asked from a container of the image, which Compose starts as it will start the workers, and which
+    is gone afterwards. As long as the image is not here, they are asked from a container of the release that runs;
+    where there is none, from the host, with the proxies that its containers get.
 options:
   directory:
     description:
@@ -64,6 +67,12 @@ options:
     description: Where the Odin API is. It is not asked if this is empty.
     type: str
     default: ""
+  asked:
+    description:
+      - The same was asked already in this run, from a container of the image that is wanted (RV(asked)). Then neither
+        services nor Compose are asked again.
+    type: bool
+    default: false
 attributes:
   action:
     support: full
@@ -119,6 +128,10 @@ has_image:
   description: Whether the image is there under its name.
   returned: success
   type: bool
+asked:
+  description: Whether a container of the image was asked, in this call or one before it.
+  returned: success
+  type: bool
 workers:
   description: Condition of each worker's container, by name.
   returned: success
@@ -140,19 +153,18 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostcheck import faults, service_faults
+from ansible.module_utils.qsmr.hostcheck import unfit
 from ansible.module_utils.qsmr.hostfit import machine_id
 from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
 from ansible.module_utils.qsmr.release import MANIFEST, Releases
 
 
 def look(parameters: dict) -> dict:
-    docker = Docker()
     releases = Releases(Path(parameters["host_dir"]), parameters["project"])
-    host = WorkerHost(docker, releases, parameters["compose_project"], parameters["drain_timeout"])
+    host = WorkerHost(Docker(), releases, parameters["compose_project"], parameters["drain_timeout"])
     answer = {"faults": [], "differences": [], "target": "", "release": releases.current, "back_to": ""}
-    answer |= {"has_image": False, "workers": {}}
-    snapshot, desired, problem = parameters["snapshot"], None, ""
+    answer |= {"has_image": False, "asked": parameters["asked"], "workers": {}}
+    snapshot, desired, found, problem = parameters["snapshot"], None, None, ""
     try:
         desired = desired_of(host, parameters)
         snapshot = snapshot or json.loads(desired.files[MANIFEST])
@@ -165,11 +177,11 @@ def look(parameters: dict) -> dict:
         problem = str(error)
     if problem or answer["differences"]:
         if snapshot:
-            answer["faults"] = faults(docker, releases, snapshot, pushed=bool(parameters["release"]))
+            pushed, odin_api_root = bool(parameters["release"]), parameters["odin_api_root"]
+            given = (snapshot, desired, found, odin_api_root, pushed, parameters["asked"])
+            answer["faults"], answer["asked"] = unfit(host, *given)
         if problem and not answer["faults"]:
             answer["faults"].append(problem)
-        if desired:
-            answer["faults"] += service_faults(desired.env, parameters["odin_api_root"])
     return answer
 
 
@@ -193,6 +205,7 @@ def main() -> None:
             "config_file": {"type": "path"},
             "config": {"type": "dict", "default": {}},
             "odin_api_root": {"type": "str", "default": ""},
+            "asked": {"type": "bool", "default": False},
         },
         required_one_of=[("snapshot", "release")],
         required_together=[("snapshot", "files", "worker_env")],

@@ -84,6 +84,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker, redact
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostcompose import Compose
+from ansible.module_utils.qsmr.hostimage import image_root
 from ansible.module_utils.qsmr.hostpaths import disk_free
 from ansible.module_utils.qsmr.release import Releases
 
@@ -110,7 +111,7 @@ def run(parameters: dict) -> dict:
             }
             for found in docker.containers(parameters["compose_project"])
         ],
-        "disk_free": disk_free(Path(info["DockerRootDir"])),
+        "disk_free": disk_free(image_root(info)),
         "docker_version": info["ServerVersion"],
         "compose_version": Compose.of(docker, info).version,
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from host_double import HostDouble, image, snapshot
 from qsmr import hostimage
-from qsmr.hostcheck import faults
+from qsmr.hostcheck import engine_faults
+from qsmr.hostfit import Limits
 from qsmr.hostimage import HostImage, Wanted, loads, room_fault, room_to_load
 from qsmr.release import Releases
 
@@ -139,7 +140,7 @@ def test_probe_tells_what_the_image_can_be_made_from(host, tmp_path, store):
 )
 def test_every_fault_of_a_host_is_named_at_once(tmp_path, change, says):
     host = HostDouble(images={NAME: image("sha256:r1")}, **change)
-    found = faults(host.docker, Releases(tmp_path, "demo"), snapshot("r1"))
+    found, _compose = engine_faults(host.docker, Releases(tmp_path, "demo"), snapshot("r1"), False, Limits())
     assert len(found) == len(says)
     assert all(fault.startswith(start) for fault, start in zip(found, says, strict=True))
     assert host.changes == []
@@ -148,7 +149,9 @@ def test_every_fault_of_a_host_is_named_at_once(tmp_path, change, says):
 def test_place_and_room_are_faults_too(tmp_path, monkeypatch):
     (tmp_path / "opt").write_text("a file")
     monkeypatch.setattr(hostimage, "disk_free", lambda path: 1)
-    found = faults(HostDouble().docker, Releases(tmp_path / "opt", "demo"), snapshot("r1"))
+    found, _compose = engine_faults(
+        HostDouble().docker, Releases(tmp_path / "opt", "demo"), snapshot("r1"), False, Limits()
+    )
     assert [fault.split(":")[0] for fault in found] == [
         f"{tmp_path / 'opt'} is no directory",
         f"No room for the image {NAME.split(':')[0]}",

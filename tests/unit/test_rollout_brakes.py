@@ -37,7 +37,7 @@ import time
 from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 names = ("project", "compose_project", "host_dir", "release", "hostname", "count", "cpus", "memory", "drain_timeout",
-         "odin_api_root", "config_file", "config")
+         "odin_api_root", "config_file", "config", "asked")
 module = AnsibleModule({name: {"type": "raw"} for name in names})
 root, host = Path(module.params["host_dir"]), module.params["hostname"]
 if (root / f"{host}.will").read_text() == "lost":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ LOAD_TIMEOUT = 3600.0
 LOADED_AT_ONCE = 128 << 20
 # A store of Docker's that takes images only whole, those parts included that it has.
 CONTAINERD = "containerd"
+CONTAINERD_ROOT, CONTAINERD_CONFIG = Path("/var/lib/containerd"), Path("/etc/containerd/config.toml")
 # How a load ends that refers to layers which Docker has not, or not to its satisfaction.
 THIN_REFUSED = ("no such file or directory", "not found", "does not exist")
 
@@ -107,7 +109,7 @@ class HostImage:
         if found:
             return answer
         info = self.docker.info()
-        containerd = any("io.containerd.snapshotter" in str(value) for _name, value in info.get("DriverStatus") or [])
+        containerd = has_containerd_store(info)
         return {
             **answer,
             "layers": self.wanted.known_layers(images),
@@ -116,7 +118,7 @@ class HostImage:
             "docker": str(info.get("ServerVersion", "")),
             "zstd": has_zstd(),
             "memory": memory_free(),
-            "room": room(self.layers.incoming, Path(info["DockerRootDir"])),
+            "room": room(self.layers.incoming, image_root(info)),
         }
 
     def room_fault(self, docker_root: Path) -> str:
@@ -213,6 +215,29 @@ class HostImage:
         """Give the image that was found its name, if it has another one."""
         if found != self.wanted.name:
             self.docker.out(f"Naming the image {self.wanted.name}", "tag", found, self.wanted.name)
+
+
+def has_containerd_store(info: Mapping[str, Any]) -> bool:
+    """Whether images are containerd's (the default of Docker 29), and not Docker's own."""
+    return any("io.containerd.snapshotter" in str(value) for _name, value in info.get("DriverStatus") or [])
+
+
+def image_root(info: Mapping[str, Any]) -> Path:
+    """Where the engine of this ``docker info`` keeps images: whatever its data-root is, containerd has its own."""
+    root = Path(info["DockerRootDir"])
+    if not has_containerd_store(info):
+        return root
+    address = str((info.get("Containerd") or {}).get("Address", ""))
+    # One that Docker starts itself has its files below Docker's.
+    if "/docker/containerd/" in address or not (address or CONTAINERD_ROOT.is_dir()):
+        return root / "containerd/daemon"
+    try:
+        configured = re.search(
+            r"^root\s*=\s*[\"']([^\"']+)", CONTAINERD_CONFIG.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    except (OSError, UnicodeDecodeError):
+        configured = None
+    return Path(configured[1]) if configured else CONTAINERD_ROOT
 
 
 def made(name: str, sent: int, found: str = "") -> dict[str, Any]:
