@@ -52,6 +52,10 @@ options:
     description: Memory that each worker may use, as for M(qsmr_worker).
     type: str
     default: ""
+  job_timeout:
+    description: Seconds after which a worker ends a job as failed, as for M(qsmr_worker).
+    type: str
+    default: ""
   drain_timeout:
     description: Seconds that a worker which has to stop gets for its job at hand.
     type: int
@@ -155,7 +159,8 @@ from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.hostcheck import unfit
 from ansible.module_utils.qsmr.hostfit import machine_id
-from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
+from ansible.module_utils.qsmr.hoststate import compare
+from ansible.module_utils.qsmr.hostworker import WorkerHost, desired_of
 from ansible.module_utils.qsmr.release import MANIFEST, Releases
 
 
@@ -201,6 +206,7 @@ def main() -> None:
             "count": {"type": "str", "default": "1"},
             "cpus": {"type": "str", "default": ""},
             "memory": {"type": "str", "default": ""},
+            "job_timeout": {"type": "str", "default": ""},
             "drain_timeout": {"type": "int", "default": 60},
             "config_file": {"type": "path"},
             "config": {"type": "dict", "default": {}},

@@ -45,6 +45,10 @@ options:
     description: C(QSMR_INVEMODE) of the workers; empty for the code's own default.
     type: str
     default: ""
+  job_timeout:
+    description: Seconds after which a worker ends a job as failed. Empty or 0 means never.
+    type: str
+    default: ""
   worker_image:
     description: Image that the snapshot's image is built on.
     type: str
@@ -168,6 +172,7 @@ OPTIONS = {
     "job_command": {"type": "str", "default": "/qsmr/run_runscript.sh /opt/matlab/v90"},
     "qsmr_config": {"type": "str", "default": ""},
     "invemode": {"type": "str", "default": ""},
+    "job_timeout": {"type": "str", "default": ""},
     "worker_image": {"type": "str", "default": "qsmr-fleet/worker"},
     "worker_image_to_be_made": {"type": "bool", "default": False},
     "directory": {"type": "path", "required": True},

@@ -60,6 +60,12 @@ options:
     description: Memory that each worker may use, such as V(512m) or V(4g). Empty means all.
     type: str
     default: ""
+  job_timeout:
+    description:
+      - Seconds after which a worker ends a job as failed; V(0) means never. Empty means what the release says.
+      - A release of an older snapshot cannot take it up; then a warning says so.
+    type: str
+    default: ""
   healthy_deadline:
     description: Seconds until every worker must be healthy.
     type: int
@@ -165,7 +171,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Docker
 from ansible.module_utils.qsmr.errors import QsmrError
-from ansible.module_utils.qsmr.hostworker import WorkerHost, compare, desired_of
+from ansible.module_utils.qsmr.hoststate import compare
+from ansible.module_utils.qsmr.hostworker import WorkerHost, desired_of
 from ansible.module_utils.qsmr.lock import changing
 from ansible.module_utils.qsmr.release import Releases
 
@@ -176,6 +183,8 @@ def present(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
         if parameters[name] < 0:
             raise QsmrError(f"{name} is {parameters[name]}: give 0 or more")
     desired = desired_of(host, parameters)
+    if desired.unheard:
+        module.warn(desired.unheard)
     found = host.find(desired)
     result["differences"] = compare(desired, found)
     result["changed"] = bool(result["differences"])
@@ -217,6 +226,7 @@ def main() -> None:
             "count": {"type": "str", "default": "1"},
             "cpus": {"type": "str", "default": ""},
             "memory": {"type": "str", "default": ""},
+            "job_timeout": {"type": "str", "default": ""},
             "healthy_deadline": {"type": "int", "default": 120},
             "min_healthy_time": {"type": "int", "default": 0},
             "revert": {"type": "bool", "default": False},

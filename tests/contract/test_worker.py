@@ -20,6 +20,8 @@ import pytest
 import requests
 from contract.job_service import JobService
 from contract.worker_double import Double, running_double, wait_until
+from qsmr.hostimage import Wanted
+from qsmr.hoststate import Desired
 from uworker import health
 
 WORKER = Path(__file__).parents[2] / "images" / "worker"
@@ -302,6 +304,18 @@ def test_a_timeout_kills_the_whole_process_group(project: Project, start: Start,
     assert killed.endswith("EXECUTOR: Killed Job process after timeout of 1 seconds")
     assert ended.endswith("EXECUTOR: Job process exited with code 124")
     assert not alive((tmp_path / "grandchild").read_text())
+
+
+def test_code_that_hangs_is_ended_as_the_host_says_and_the_next_job_taken(project: Project, start: Start) -> None:
+    """With the environment that a host makes of the snapshot's worker.env and its own qsmr_job_timeout."""
+    files = {"worker.env": "UWORKER_JOB_TIMEOUT=3600\n", "docker-compose.yml": "- UWORKER_JOB_TIMEOUT\n"}
+    release = Desired("qsmr-demo", "r1", Wanted("", "", (), ""), files, "host1", 1, 60, job_timeout="1")
+    project.add("hangs", "http://source/hangs")
+    project.add("next", "http://source/next")
+    start(project, "case $2 in *hangs) sleep 600 ;; esac", UWORKER_JOB_TIMEOUT=release.env["UWORKER_JOB_TIMEOUT"])
+    assert project.ends("hangs") == "FAILED"
+    assert "Killed Job process after timeout of 1 seconds" in project.output("hangs")
+    assert project.ends("next") == "FINISHED"
 
 
 def test_a_job_that_finishes_after_term_has_still_failed(project: Project, start: Start) -> None:

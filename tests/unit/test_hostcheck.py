@@ -21,7 +21,8 @@ from qsmr.hostcheck import is_loopback, limit_faults, service_faults, session_fa
 from qsmr.hostfit import Limits
 from qsmr.hostimage import Wanted, image_root
 from qsmr.hostprobe import proxies_of
-from qsmr.hostworker import Desired, WorkerHost
+from qsmr.hoststate import Desired
+from qsmr.hostworker import WorkerHost
 from qsmr.release import Releases
 from qsmr.servicecheck import proxy_for
 

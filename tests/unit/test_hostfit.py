@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qsmr.errors import QsmrError
-from qsmr.hostfit import Limits, host_cores, host_memory, worker_count
+from qsmr.hostfit import Limits, checked_job_timeout, host_cores, host_memory, worker_count
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,17 @@ def test_this_machine_has_a_size():
 def test_limits_for_compose_and_as_docker_shows_them(cpus, memory, nano_cpus, size, env):
     limits = Limits.checked(cpus, memory)
     assert (limits.nano_cpus, limits.memory_bytes, limits.env) == (nano_cpus, size, env)
+
+
+@pytest.mark.parametrize(("text", "worker"), [("", ""), ("0", ""), ("3600", "3600"), ("0090", "90")])
+def test_job_timeout_in_seconds(text, worker):
+    assert checked_job_timeout(text) == worker
+
+
+@pytest.mark.parametrize("text", ["1h", "-1", "1.5", "3 600", "٣", "1000000000"])
+def test_what_is_no_job_timeout_is_said_with_what_would_be(text):
+    with pytest.raises(QsmrError, match="^qsmr_job_timeout is .*whole seconds"):
+        checked_job_timeout(text)
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,31 @@ from host_double import HostDouble, image, snapshot, state
 from qsmr.errors import QsmrError
 from qsmr.hostfit import Limits
 from qsmr.hostimage import Wanted
-from qsmr.hostworker import Desired, Sick, WorkerHost, compare
+from qsmr.hoststate import Desired, compare
+from qsmr.hostworker import Sick, WorkerHost
 from qsmr.release import Releases
 
 PASSWORD = "s3cret$pass"
+COMPOSE = "services: [UWORKER_JOB_TIMEOUT]\n"
 
 
 def desired(
-    snapshot_id="r1", count=1, password=PASSWORD, compose="services: 1\n", hostname="host1", drain=60, limits=("", "")
+    snapshot_id="r1",
+    count=1,
+    password=PASSWORD,
+    compose=COMPOSE,
+    hostname="host1",
+    drain=60,
+    limits=("", ""),
+    timeout="",
+    timeout_of_snapshot="",
 ):
     env = f"UWORKER_JOB_API_PASSWORD={password}\nQSMR_CONFIG=\nQSMR_SNAPSHOT_ID={snapshot_id}\n"
+    env += f"UWORKER_JOB_TIMEOUT={timeout_of_snapshot}\n"
     manifest = snapshot(snapshot_id)
     files = {"docker-compose.yml": compose, "worker.env": env, "snapshot.json": json.dumps(manifest)}
     image_ = Wanted.from_snapshot(snapshot(snapshot_id))
-    return Desired("qsmr-demo", snapshot_id, image_, files, hostname, count, drain, Limits(*limits))
+    return Desired("qsmr-demo", snapshot_id, image_, files, hostname, count, drain, Limits(*limits), timeout)
 
 
 class Lab:
@@ -76,6 +87,7 @@ def test_bare_host_gets_the_release(lab):
             ["worker.env: differs", "worker.env: key UWORKER_JOB_API_PASSWORD changed"],
         ),
         (desired(compose="services: 2\n"), ["docker-compose.yml: differs"]),
+        (desired(timeout="90"), ["worker.env: key UWORKER_JOB_TIMEOUT changed"]),
         (desired(limits=("0.5", "")), ["cpus: all -> 0.5"]),
         (desired(limits=("", "1g")), ["memory: all -> 1g"]),
     ],
@@ -85,6 +97,24 @@ def test_difference_is_named_settled_and_then_gone(lab, wanted, differences):
     assert lab.converge(wanted) == differences
     assert lab.converge(wanted) == []
     assert lab.releases.current == wanted.snapshot_id
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "host", "worker"),
+    [("", "", ""), ("90", "", "90"), ("90", "7200", "7200"), ("90", "0", ""), ("", "7200", "7200")],
+)
+def test_job_timeout_is_the_snapshots_unless_the_host_has_its_own(lab, snapshot, host, worker):
+    lab.converge(desired(timeout=host, timeout_of_snapshot=snapshot))
+    [container] = lab.host.containers()
+    assert container.env["UWORKER_JOB_TIMEOUT"] == worker
+
+
+def test_release_that_cannot_take_up_a_job_timeout_says_so_and_runs_all_the_same(lab):
+    old = desired(timeout="90", compose="services: 1\n")
+    assert "made before qsmr_job_timeout could be set: build the snapshot again" in old.unheard
+    lab.converge(old)
+    assert lab.converge(old) == []
+    assert desired(timeout="90").unheard == desired(compose="services: 1\n").unheard == ""
 
 
 def test_no_password_is_in_any_difference_or_view(lab):

@@ -36,8 +36,8 @@ LOOK = """\
 import time
 from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
-names = ("project", "compose_project", "host_dir", "release", "hostname", "count", "cpus", "memory", "drain_timeout",
-         "odin_api_root", "config_file", "config", "asked")
+names = ("project", "compose_project", "host_dir", "release", "hostname", "count", "cpus", "memory", "job_timeout",
+         "drain_timeout", "odin_api_root", "config_file", "config", "asked")
 module = AnsibleModule({name: {"type": "raw"} for name in names})
 root, host = Path(module.params["host_dir"]), module.params["hostname"]
 if (root / f"{host}.will").read_text() == "lost":
@@ -49,8 +49,8 @@ module.exit_json(changed=False, faults=[], differences=[f"release: {release} -> 
 WORKER = """\
 from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
-names = ("project", "compose_project", "host_dir", "release", "hostname", "count", "cpus", "memory", "healthy_deadline",
-         "min_healthy_time", "drain_timeout", "revert", "mark", "hold")
+names = ("project", "compose_project", "host_dir", "release", "hostname", "count", "cpus", "memory", "job_timeout",
+         "healthy_deadline", "min_healthy_time", "drain_timeout", "revert", "mark", "hold")
 module = AnsibleModule({name: {"type": "raw"} for name in names})
 root, host = Path(module.params["host_dir"]), module.params["hostname"]
 with (root / "log").open("a") as log:

@@ -117,6 +117,7 @@ def given_parameters(tmp_path):
         "code_dir": str(code),
         "build_command": "./build.sh",
         "job_command": "/qsmr/run_runscript.sh /opt/matlab/v90",
+        "job_timeout": "",
         "worker_image": "qsmr-fleet/worker",
         "worker_image_to_be_made": False,
         "dockerfile": str(ROLE / "files/Dockerfile"),
@@ -209,6 +210,7 @@ CHANGES = {
     "job command": (lambda code: None, {"job_command": "/qsmr/other"}, True),
     "QSMR_CONFIG": (lambda code: None, {"qsmr_config": "q_std"}, False),
     "odin project": (lambda code: None, {"odin_project": "other"}, False),
+    "UWORKER_JOB_TIMEOUT": (lambda code: None, {"job_timeout": "3600"}, False),
     "docker-compose.yml": (lambda code: None, {"stop_grace_seconds": 5}, False),
     "UWORKER_JOB_API_PASSWORD": (lambda code: None, {"config": {"JOB_API_PASSWORD": "another"}}, False),
 }

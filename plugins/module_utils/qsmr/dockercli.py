@@ -29,6 +29,8 @@ RELEASE_KEY = "QSMR_SNAPSHOT_ID"
 HOSTNAME_KEY = "UWORKER_HOSTNAME"
 # Seconds that a worker, told to stop, gives its job to end (worker contract: SIGTERM).
 GRACE_KEY = "UWORKER_GRACE_PERIOD"
+# Seconds after which it ends a job as failed; empty for never.
+TIMEOUT_KEY = "UWORKER_JOB_TIMEOUT"
 
 
 @dataclass(frozen=True)

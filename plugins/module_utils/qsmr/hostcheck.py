@@ -21,7 +21,8 @@ from .hostfit import Limits
 from .hostimage import HostImage, image_root
 from .hostpaths import unwritable
 from .hostprobe import Probe, proxies_of
-from .hostworker import Desired, Found, WorkerHost
+from .hoststate import Desired, Found
+from .hostworker import WorkerHost
 from .release import ENV_FILE, Releases
 from .servicecheck import JOB_SERVICE, NO_NAME, NO_TRUST, answers, largest_packet
 
@@ -46,6 +47,7 @@ def unfit(
     """
     limits = desired.limits if desired else Limits()
     lines, compose = engine_faults(host.docker, host.releases, snapshot, pushed, limits)
+    lines += filter(None, [desired.unheard if desired else ""])
     if desired is None or asked:
         return lines, asked
     seen: dict[str, Any] = {}

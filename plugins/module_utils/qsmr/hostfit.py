@@ -65,6 +65,13 @@ def worker_count(text: str, cores: int, memory: int) -> int:
     return number
 
 
+def checked_job_timeout(text: str) -> str:
+    """What a worker gets for ``qsmr_job_timeout``: seconds, or nothing for no limit. Raises QsmrError for others."""
+    if not re.fullmatch(r"[0-9]{0,9}", text, re.ASCII):
+        raise QsmrError(f'qsmr_job_timeout is "{text}": give whole seconds, 0 for no limit, or nothing')
+    return text.lstrip("0")
+
+
 @dataclass(frozen=True)
 class Limits:
     """What each worker may take of the host: processors ("1.5") and memory ("4g"); empty texts limit nothing."""

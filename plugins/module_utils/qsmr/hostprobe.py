@@ -20,7 +20,8 @@ from .dockercli import Result, redact
 from .errors import QsmrError
 from .hostcompose import Compose, has_network, networks, remove_networks
 from .hostpaths import nearest, why
-from .hostworker import SERVICE, Desired, WorkerHost
+from .hoststate import Desired
+from .hostworker import SERVICE, WorkerHost
 from .release import COMPOSE_FILE
 
 # Seconds for a container to start, to ask both services twice, and to end.

@@ -10,17 +10,17 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from .dockercli import GRACE_KEY, HOSTNAME_KEY, RELEASE_KEY, Container, Docker, redact
+from .dockercli import Container, Docker, redact
 from .errors import QsmrError
 from .hostcompose import Compose, has_network, remove_networks
-from .hostfit import Limits, host_cores, host_memory, worker_count
+from .hostfit import Limits, checked_job_timeout, host_cores, host_memory, worker_count
 from .hostimage import Wanted
 from .hostpaths import why
-from .names import host_part
-from .release import COMPOSE_FILE, ENV_FILE, MANIFEST, Releases, parse_env
+from .hoststate import Desired, Found, compare, compare_settings
+from .release import COMPOSE_FILE, ENV_FILE, MANIFEST, Releases
 
 SERVICE = "uworker"
 # A worker finishes its job at hand or gives it back; Docker kills it only when it has had time for both. Seconds.
@@ -30,88 +30,10 @@ COMPOSE_TIMEOUT = 300.0
 LONGEST_PAUSE = 2.0
 LOG_LINES = 20
 NO_IMAGE = Wanted("", "", (), "")
-# Conditions that pass by themselves, or that are what we want.
-FINE = ("healthy", "starting")
 # Conditions that Compose leaves alone: only a restart helps.
 STUCK = ("unhealthy", "restarting", "paused", "running")
 # States that last, or come back when the host starts again, until the container is stopped.
 ENDLESS = ("running", "restarting", "paused")
-
-
-@dataclass(frozen=True)
-class Desired:
-    """What should run. ``files`` are the release's, by name, worker.env among them."""
-
-    compose_project: str
-    snapshot_id: str
-    image: Wanted
-    files: Mapping[str, str]
-    hostname: str
-    count: int
-    drain_timeout: int
-    limits: Limits = Limits()
-
-    @property
-    def env(self) -> dict[str, str]:
-        own = {HOSTNAME_KEY: host_part(self.hostname), GRACE_KEY: str(self.drain_timeout)}
-        return {**parse_env(self.files[ENV_FILE]), **own}
-
-    def view(self) -> dict[str, Any]:
-        """What ``--diff`` shows."""
-        return {"release": self.snapshot_id, "images": [self.image.name], "workers": self.count, "sick": []}
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is there. ``image_id`` is empty when the host lacks the image, ``stable`` when no release proved itself."""
-
-    release: str
-    stable: str
-    differing_files: Sequence[str]
-    image_id: str
-    containers: Sequence[Container]
-
-    def view(self) -> dict[str, Any]:
-        return {
-            "release": self.release,
-            "images": sorted({container.image_name for container in self.containers}),
-            "workers": len(self.containers),
-            "sick": [container.name for container in self.containers if container.condition not in FINE],
-        }
-
-
-def compare(desired: Desired, found: Found) -> list[str]:
-    """The differences, one a line, without the values of the environment."""
-    lines = compare_settings(desired, found)
-    lines += [f"container {c.name}: {c.condition}" for c in found.containers if c.condition not in FINE]
-    if found.release == desired.snapshot_id != found.stable:
-        lines.append(f"stable release: {found.stable or 'none'} -> {desired.snapshot_id}")
-    return lines
-
-
-def compare_settings(desired: Desired, found: Found) -> list[str]:
-    """The differences that ``docker compose up`` settles."""
-    lines = []
-    if found.release != desired.snapshot_id:
-        lines.append(f"release: {found.release or 'none'} -> {desired.snapshot_id}")
-    else:
-        lines += [f"{name}: differs" for name in found.differing_files]
-    names = {container.image_name for container in found.containers if container.image_id != found.image_id}
-    lines += [f"image: {name} -> {desired.image.name}" for name in sorted(names)]
-    env = desired.env
-    keys = {key for container in found.containers for key in env if container.env.get(key) != env[key]}
-    if found.release != desired.snapshot_id:
-        keys.discard(RELEASE_KEY)
-    lines += [f"{ENV_FILE}: key {key} changed" for key in sorted(keys)]
-    limits = desired.limits
-    for name, wanted, actual in (
-        ("cpus", limits.cpus, {c.nano_cpus / 1e9 for c in found.containers if c.nano_cpus != limits.nano_cpus}),
-        ("memory", limits.memory, {c.memory for c in found.containers if c.memory != limits.memory_bytes}),
-    ):
-        lines += [f"{name}: {value or 'all'} -> {wanted or 'all'}" for value in sorted(actual)]
-    if len(found.containers) != desired.count:
-        lines.append(f"workers: {len(found.containers)} -> {desired.count}")
-    return lines
 
 
 def desired_of(host: WorkerHost, parameters: Mapping[str, Any]) -> Desired:
@@ -125,7 +47,9 @@ def desired_of(host: WorkerHost, parameters: Mapping[str, Any]) -> Desired:
         count=worker_count(parameters["count"], host_cores(), host_memory()),
         drain_timeout=parameters["drain_timeout"],
         limits=Limits.checked(parameters["cpus"], parameters["memory"]),
+        job_timeout=parameters["job_timeout"],
     )
+    checked_job_timeout(desired.job_timeout)
     snapshot = parameters["snapshot"]
     if snapshot is None:
         return host.installed(desired, host.releases.named(parameters["release"]))

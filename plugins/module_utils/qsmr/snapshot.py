@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .archive import file_sha256
+from .dockercli import TIMEOUT_KEY
 from .errors import QsmrError
 from .names import check_image_names, check_project_name
 from .settings import Settings, load_settings
@@ -109,7 +110,7 @@ def read_snapshot(directory: Path) -> Snapshot:
 
 
 def environment(settings: Settings, project: str, given: Mapping[str, str], snapshot_id: str) -> dict[str, str]:
-    """What worker.env holds; ``given`` are the retrieval's own settings, as snapshot.json has them."""
+    """What worker.env holds; ``given`` are the settings of retrieval and jobs, as snapshot.json has them."""
     return {
         "UWORKER_JOB_API_ROOT": settings.job_api_root,
         "UWORKER_JOB_API_PROJECT": project,
@@ -117,6 +118,7 @@ def environment(settings: Settings, project: str, given: Mapping[str, str], snap
         PASSWORD_KEY: settings.job_api_password,
         "UWORKER_EXTERNAL_API_USERNAME": "notused",
         "UWORKER_EXTERNAL_API_PASSWORD": "notused",
+        TIMEOUT_KEY: "",
         **given,
         ID_KEY: snapshot_id,
     }

@@ -23,9 +23,10 @@ from typing import Any
 
 from .archive import file_sha256, read_image, write_layer
 from .codetree import ARCHIVES, git_state, tree, tree_digest
-from .dockercli import Docker
+from .dockercli import TIMEOUT_KEY, Docker
 from .errors import QsmrError
 from .files import write_atomically
+from .hostfit import checked_job_timeout
 from .hostimage import INPUTS_LABEL, common_prefix, layers_of
 from .hostpaths import SNAPSHOT_SETTING, why
 from .libraries import libraries
@@ -81,6 +82,7 @@ class Request:
     code_dir: Path
     build_command: tuple[str, ...]
     job_command: str
+    job_timeout: str
     worker_image: str
     worker_image_to_be_made: bool
     dockerfile: Path
@@ -109,6 +111,9 @@ class Request:
         for name in ("qsmr_config", "invemode", "job_command"):
             if not given[name].isprintable():
                 faults.append(f"{name} must be one line of printable characters")
+        job_timeout = ""
+        with _collected(faults):
+            job_timeout = checked_job_timeout(given["job_timeout"])
         signing_key, trusted_keys = None, TrustedKeys([])
         with _collected(faults):
             trusted_keys = TrustedKeys(given["trusted_keys"])
@@ -133,6 +138,7 @@ class Request:
             code_dir=code_dir,
             build_command=build_command,
             job_command=given["job_command"],
+            job_timeout=job_timeout,
             worker_image=given["worker_image"],
             worker_image_to_be_made=given["worker_image_to_be_made"],
             dockerfile=Path(given["dockerfile"]),
@@ -333,11 +339,12 @@ class _Maker:
         return _state(inputs, self.environment(current.id), texts, self.request.odin_project)
 
     @property
-    def retrieval_settings(self) -> dict[str, str]:
-        return {"QSMR_CONFIG": self.request.qsmr_config, "QSMR_INVEMODE": self.request.invemode}
+    def given(self) -> dict[str, str]:
+        settings = {"QSMR_CONFIG": self.request.qsmr_config, "QSMR_INVEMODE": self.request.invemode}
+        return {**settings, TIMEOUT_KEY: self.request.job_timeout} if self.request.job_timeout else settings
 
     def environment(self, snapshot_id: str) -> dict[str, str]:
-        return environment(self.request.settings, self.request.project, self.retrieval_settings, snapshot_id)
+        return environment(self.request.settings, self.request.project, self.given, snapshot_id)
 
     def rendered(self, image_name: str, inputs_digest: str) -> dict[str, str]:
         values = {
@@ -515,7 +522,7 @@ class _Maker:
             "odin_project": self.request.odin_project,
             "snapshot_id": snapshot_id,
             "created": self.created.astimezone(UTC).strftime(CREATED),
-            "settings": self.retrieval_settings,
+            "settings": self.given,
             "environment": environment_digest(self.environment(snapshot_id)),
             **made_of,
         }
