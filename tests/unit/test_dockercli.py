@@ -52,6 +52,11 @@ def test_what_docker_said_last_reaches_the_user():
         failing.out("Loading", "load")
 
 
+def test_what_compose_v1_says_last_is_not_what_it_has_to_say():
+    said = "ERROR: for uworker  Range of CPUs is too wide\n\nEncountered errors while bringing up the project.\n"
+    assert Result(1, "", said).words == "ERROR: for uworker  Range of CPUs is too wide"
+
+
 def test_compose_settings_of_the_user_are_not_ours():
     seen: list = []
     docker({}, seen).call("ps")

@@ -45,6 +45,8 @@ class Result:
     def words(self) -> str:
         """The command's own last words, on one line."""
         lines = [line.strip() for line in (self.err.strip() or self.out.strip()).splitlines() if line.strip()]
+        if lines[1:] and lines[-1] == "Encountered errors while bringing up the project.":
+            lines.pop()  # Compose v1 has told before what they are
         return lines[-1] if lines else f"nothing, exit code {self.code}"
 
 
