@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from .errors import QsmrError
-from .hostfit import Limits, worker_count
+from .hostfit import Limits, checked_job_timeout, worker_count
 from .names import check_project_name, is_plain
 from .scanids import freq_modes_of
 from .settings import KEYS
@@ -170,6 +170,7 @@ SETTINGS: Mapping[str, Setting] = {
     "qsmr_workers_per_host": Setting(_by(lambda text: worker_count(text, 1, 10**9)), per_host=True),
     "qsmr_worker_cpus": Setting(_by(lambda text: Limits.checked(text, "")), per_host=True),
     "qsmr_worker_memory": Setting(_by(lambda text: Limits.checked("", text)), per_host=True),
+    "qsmr_job_timeout": Setting(_by(checked_job_timeout), per_host=True),
     "qsmr_rollout_batches": Setting(batch_sizes),
     "qsmr_healthy_deadline": Setting(_whole(1), per_host=True),
     "qsmr_min_healthy_time": Setting(_whole(0), per_host=True),
