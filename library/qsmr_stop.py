@@ -73,6 +73,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Container, Docker
 from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostlayers import HostLayers
 from ansible.module_utils.qsmr.hostprune import Pruning
 from ansible.module_utils.qsmr.hostworker import ENDLESS, WorkerHost
 from ansible.module_utils.qsmr.lock import changing
@@ -109,10 +110,13 @@ def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
         result["gone"] = sorted(running)
         return
     try:
-        host.stop()
         if module.params["remove"]:
-            host.remove()  # its directory, too, which a lock alone may have made
-            pruning.remove_images(images)
+            with HostLayers(host.releases).without_push():  # it would bring back what is removed
+                host.stop()
+                host.remove()  # its directory, too, which a lock alone may have made
+                pruning.remove_images(images)
+        else:
+            host.stop()
     finally:
         with suppress(QsmrError):  # an engine that does not tell: then nobody knows that they are gone
             result["gone"] = sorted(running - running_of(host.containers()))

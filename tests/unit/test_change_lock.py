@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -149,3 +150,19 @@ def test_worker_that_could_not_be_stopped_is_not_called_gone(lab):
     lab.engine.fails = {" stop ": "permission denied"}
     said = lab.stop()
     assert (said["failed"], said["gone"]) == (True, [])
+
+
+def test_project_is_not_removed_under_the_hands_of_a_push(lab):
+    """The push would bring back the directory and the image, and the host be told to have nothing of it."""
+    lab.workers("r1")
+    lab.releases.incoming.mkdir()
+    push = os.open(lab.releases.incoming, os.O_RDONLY)
+    fcntl.flock(push, fcntl.LOCK_SH)  # as the agent that takes the image in
+    lab.engine.commands.clear()
+    said = lab.stop(remove=True)
+    assert said["failed"]
+    assert said["msg"] == f"A push to {lab.releases.incoming} has begun: run this again when it has ended"
+    assert (lab.engine.changes, lab.releases.current) == ([], "r1")
+    os.close(push)
+    assert not lab.stop(remove=True).get("failed")
+    assert not lab.releases.root.exists()

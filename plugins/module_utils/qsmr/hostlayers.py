@@ -80,9 +80,7 @@ class HostLayers:
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove some of what has arrived. Raises QsmrError if that cannot be, or a push has begun."""
-        with self._unused() as unused:
-            if not unused:
-                raise QsmrError(f"A push to {self.incoming} has begun: run this again when it has ended")
+        with self.without_push():
             for name in names:
                 path = self.incoming / name
                 try:
@@ -97,6 +95,14 @@ class HostLayers:
                 if STAGED.fullmatch(path.name):
                     found.append((path, path.stat()))
         return found
+
+    @contextmanager
+    def without_push(self) -> Iterator[None]:
+        """No push is going on while the block runs. Raises QsmrError if one has begun."""
+        with self._unused() as unused:
+            if not unused:
+                raise QsmrError(f"A push to {self.incoming} has begun: run this again when it has ended")
+            yield
 
     @contextmanager
     def _unused(self) -> Iterator[bool]:
