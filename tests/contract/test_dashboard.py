@@ -365,3 +365,50 @@ def test_wrong_service_is_told_in_a_line(tmp_path):
     run = subprocess.run([*command, tmp_path / "no.conf"], capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
     assert len(run.stderr.splitlines()) == 1 and "no.conf" in run.stderr
+
+
+@pytest.fixture
+def few() -> Iterator[OtherJobService]:
+    service = OtherJobService(failed=0)
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "alarm", "hours"),
+    [
+        (
+            [job(n, "FAILED", "w", claimed="2026-11-24T09:00:00", failed="2026-11-24T09:30:00") for n in range(3)],
+            "All 3 jobs that ended have failed.",
+            "at most 3 jobs an hour.",
+        ),
+        (
+            [job(1, "FAILED", "w", claimed="2026-11-24T09:00:00", failed="2026-11-24T09:30:00")],
+            "The only job that ended has failed.",
+            "at most 1 job an hour.",
+        ),
+        (
+            [job(1, "STARTED", "w", claimed="2026-11-24T09:00:00"), job(2, "AVAILABLE", None)],
+            "Nothing has moved since 2026-11-24 09:00:00 UTC: no job that a worker holds has ended.",
+            "(UTC): jobs were claimed, and none has ended.",
+        ),
+        (
+            [job(n, "FINISHED", "w", claimed="2026-11-24T09:00:00", finished="2026-11-24T09:30:00") for n in range(3)],
+            "",
+            "at most 3 jobs an hour.",
+        ),
+    ],
+    ids=["all failed", "one failed", "hanging", "finished"],
+)
+def test_page_tells_what_is_not_well(few, tmp_path, jobs, alarm, hours):
+    few.jobs = jobs
+    with served(few.root, tmp_path / "log") as url, browser_page() as page:
+        page.goto(f"{url}/#/their")
+        page.wait_for_selector(f"text={hours}")
+        if alarm:
+            page.wait_for_selector(f"p.note:text-is('{alarm}')")
+        else:
+            assert page.locator("p.note").count() == 0
+        text = text_of(page)
+        assert "done" not in text
+        assert ("none\n" in text) == (jobs[0]["Status"] != "STARTED"), "nothing is left to do"

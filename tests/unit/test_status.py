@@ -473,7 +473,8 @@ def test_slow_jobs_at_work_are_no_stall_and_one_that_hangs_is_named():
     assert [late["id"] for late in seen["overdue"]["jobs"]] == ["1:51"]
     assert seen["attention"] == [
         "1 job runs far longer than the project's others, of which 95 % took 1200 s at most: 1:51 by UWorker_host1_b"
-        " since 2026-11-23T06:00:00 UTC; if the code hangs, restart these workers"
+        " since 2026-11-23T06:00:00 UTC; if the code hangs, restart these workers;"
+        " qsmr_job_timeout ends such jobs"
     ]
 
 

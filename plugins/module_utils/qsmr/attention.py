@@ -52,7 +52,7 @@ def _of_jobs(picture: Mapping[str, Any]) -> Iterator[str]:
         more = ", ..." if len(jobs) > EXAMPLES else ""
         yield (
             f"{runs} far longer than the project's others, of which 95 % took {picture['overdue']['usual']:g} s"
-            f" at most: {which}{more}; if the code hangs, restart these workers"
+            f" at most: {which}{more}; if the code hangs, restart these workers; qsmr_job_timeout ends such jobs"
         )
 
 

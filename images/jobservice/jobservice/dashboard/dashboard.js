@@ -6,6 +6,9 @@ const SECONDS = 5;         // between two looks at a project
 const SLOW_SECONDS = 30;   // between two looks at what is more work for the service
 const RECENT_MINUTES = 15; // workers and rate are told of so many minutes
 const RECENT_MOST = 2000;
+const SHORTEST = 10;       // seconds that a rate is told of at least: times are whole seconds
+const ENOUGH = 20;         // of fewer jobs that ended nothing is concluded, unless there are no others
+const STILL_MINUTES = 10;  // so long nothing moved before it is said
 const PAGE = 50;           // jobs on a page
 const DEEPEST = 5000;      // lists without an order are not read further
 const FAILED_MOST = 300;   // of more failed jobs than that only those of the last hours are analysed
@@ -111,7 +114,10 @@ function svg(tag, attributes, ...children) {
 // Bars of jobs that ended, from the answer to .../jobs/count by the hour.
 function chart(counts) {
   const [width, height] = [800, 120];
-  const most = Math.max(1, ...counts.map(count => count.JobsFinished + count.JobsFailed));
+  const most = Math.max(...counts.map(count => count.JobsFinished + count.JobsFailed));
+  const until = counts.length > 1 ? ` to ${counts.at(-1).Period}` : '';
+  const hours = `Hours from ${counts[0].Period}${until} (UTC)`;
+  if (!most) return element('p', {class: 'muted'}, `${hours}: jobs were claimed, and none has ended.`);
   const step = width / Math.max(counts.length, 12);
   const drawn = svg('svg', {class: 'chart', viewBox: `0 0 ${width} ${height}`, role: 'img',
     'aria-label': `Jobs that ended by the hour, at most ${most} an hour`});
@@ -124,8 +130,7 @@ function chart(counts) {
         svg('title', {}, `${count.Period}: ${value} ${kind}`)));
     }
   });
-  const until = counts.length > 1 ? ` to ${counts.at(-1).Period}` : '';
-  return [drawn, element('p', {class: 'muted'}, `Hours from ${counts[0].Period}${until} (UTC); at most ${number(most)} jobs an hour.`)];
+  return [drawn, element('p', {class: 'muted'}, `${hours}; at most ${number(most)} ${most === 1 ? 'job' : 'jobs'} an hour.`)];
 }
 
 // A part of the page that is made anew only when what it shows has changed, so that reading is not disturbed.
@@ -195,7 +200,7 @@ function project(name) {
   let last = null, recent = null, analysed = null;
 
   known.catch(() => state.show(name, () => element('p', {}, `There is no project ${name}.`)));
-  const showState = () => last && state.show([last, recent && recent.rate], ([record, rate]) => {
+  const showState = () => last && state.show([last, recent && recent.rate, alarmOf(last, recent)], ([record, rate, alarm]) => {
     const [finished, failed, available] = ['finished', 'failed', 'available'].map(key => inState(record, key));
     const total = Object.values(record.JobStates).reduce((sum, value) => sum + value, 0);
     const running = total - finished - failed - available;
@@ -203,8 +208,8 @@ function project(name) {
       ['Jobs', number(total)], ['Ended', share(finished + failed, total)], ['Finished', number(finished), 'finished'],
       ['Failed', number(failed), 'failed'], ['Running', number(running), 'running'], ['Waiting', number(available), 'rest'],
       ['Jobs a minute', rate && running + available ? rate.toPrecision(3) : '–'],
-      ['Left', running + available ? (rate ? duration(60 * (running + available) / rate) : '–') : total ? 'done' : '–'],
-    ]), record.Deadline ? element('p', {class: 'muted'}, `Deadline ${time(record.Deadline)} UTC.`) : ''];
+      ['Left', running + available ? (rate ? duration(60 * (running + available) / rate) : '–') : total ? 'none' : '–'],
+    ]), alarm ? element('p', {class: 'note'}, alarm) : '', record.Deadline ? element('p', {class: 'muted'}, `Deadline ${time(record.Deadline)} UTC.`) : ''];
   });
 
   return {title: `Project ${name}`, shows: [state,
@@ -240,6 +245,21 @@ function inState(record, state) {
   return Object.entries(record.JobStates).reduce((sum, [key, value]) => sum + (key.toLowerCase() === state ? value : 0), 0);
 }
 
+// What somebody should look at; empty if there is nothing.
+function alarmOf(record, recent) {
+  const [finished, failed, available] = ['finished', 'failed', 'available'].map(key => inState(record, key));
+  const total = Object.values(record.JobStates).reduce((sum, value) => sum + value, 0);
+  const ended = finished + failed, running = total - ended - available;
+  if (failed && ended >= Math.min(ENOUGH, total)) {
+    if (!finished) return failed === 1 ? 'The only job that ended has failed.' : `All ${number(failed)} jobs that ended have failed.`;
+    if (failed > ended / 2) return `${number(failed)} of ${number(ended)} jobs that ended have failed.`;
+  }
+  if (!recent || ended === total) return '';
+  const last = [record.LastJobAddedAt, record.LastJobClaimedAt, ...recent.workers.map(worker => worker.last)].filter(Boolean).sort().at(-1);
+  if (!last || serviceNow - Date.parse(`${last}Z`) < 60000 * STILL_MINUTES) return '';
+  return `Nothing has moved since ${time(last)} UTC: ${running ? 'no job that a worker holds has ended' : 'no worker has claimed a job'}.`;
+}
+
 // The hour since which enough jobs failed to tell why; null if none did in these hours.
 function newestFailures(counts) {
   let sum = 0, start = null;
@@ -272,7 +292,7 @@ async function readRecent(name) {
     found.set(job.Worker, worker);
   }));
   const begin = Math.max(first, serviceNow - 60000 * RECENT_MINUTES);
-  const minutes = Math.max((until - begin) / 60000, 1 / 60);
+  const minutes = Math.max((until - begin) / 60000, SHORTEST / 60);
   const workers = [...found.values()].sort((a, b) => b.finished + b.failed - a.finished - a.failed || a.name.localeCompare(b.name));
   return {rate: ended ? ended / minutes : null, workers: workers.slice(0, 200)};
 }
