@@ -152,6 +152,7 @@ FAULTS = (QsmrError, ServiceError)
 def test_netrc_is_nobodys_business(plain):
     """The passwords in it are for other programs: neither service gets one that it was not given."""
     plain.answers |= {"": '{"Date": "2020-01-01", "Projects": []}', "demo": "{}", "projects": "{}"}
+    plain.answers["?limit=1"] = '{"Info": {"Count": 1}}'
     assert requests.get(f"{plain.root}/demo", timeout=5).ok  # what requests does by itself
     assert plain.seen == [("/rest_api/demo", "ana:from-netrc")]
     plain.seen.clear()
@@ -164,6 +165,14 @@ def test_netrc_is_nobodys_business(plain):
     page.shutdown()
     page.server_close()
     assert [credentials for _path, credentials in plain.seen] == [""] * 5
+
+
+@pytest.mark.parametrize("body", ["<html>log in</html>", "[]", '{"Info": {"Count": "many"}}', '{"Info": 7}', "{}"])
+def test_something_else_that_answers_for_the_odin_api_is_no_empty_list(plain, body):
+    plain.answers["?limit=1"] = body
+    found = Level2(plain.root, "v4", "demo", "1").read()
+    assert (found["reachable"], found["scans"]) == (False, None)
+    assert found["error"] == "status 200 without a list of scans: check ODIN_API_ROOT"
 
 
 def test_nothing_asks_by_itself():

@@ -109,6 +109,9 @@ class Level2:
                 if answer.status_code >= 500:
                     return {**found, "reachable": False, "error": f"status {answer.status_code}"}
                 found[listed] = _count(answer) if self.freq_mode else None
+                if self.freq_mode and answer.status_code == 200 and found[listed] is None:
+                    seen = "status 200 without a list of scans: check ODIN_API_ROOT"
+                    return {**found, "reachable": False, "error": seen}
         return found
 
 
