@@ -24,6 +24,9 @@ options:
     description: Where snapshots are, whose C(snapshot.json) is kept with the results.
     type: path
     required: true
+  state_dir:
+    description: Where the audit of each project is, which tells which snapshot runs.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -77,6 +80,12 @@ snapshots:
   description: How many of the documents each snapshot made, by snapshot id.
   returned: success
   type: dict
+made_by:
+  description: >-
+    The same with the snapshot that runs (C(current)), the number of documents that it did not make (C(outdated)), and
+    what to do in a sentence (C(told)).
+  returned: success
+  type: dict
 profile:
   description: Ozone profile of the first scan, by altitude (km), VMR and a priori (ppm), measurement response.
   returned: success
@@ -92,8 +101,10 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of
+from ansible.module_utils.qsmr.audit import Audit, only_release, running_now
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.odinapi import OdinApi
+from ansible.module_utils.qsmr.provenance import made_by
 from ansible.module_utils.qsmr.resultindex import opened
 from ansible.module_utils.qsmr.results import CONNECTIONS, bring_up_to_date, profile_table
 
@@ -102,13 +113,16 @@ OPTIONS = {
     **ODIN_PROJECT,
     "directory": {"type": "path", "required": True},
     "snapshot_dir": {"type": "path", "required": True},
+    "state_dir": {"type": "path"},
 }
 
 
 def run(module: AnsibleModule) -> dict:
     parameters = module.params
     settings = settings_of(module)
-    directory = Path(parameters["directory"])
+    directory, state_dir = Path(parameters["directory"]), parameters["state_dir"]
+    events = Audit(Path(state_dir) / parameters["project"]).events() if state_dir else []
+    current = only_release(running_now(events).values())
     with JobApi(settings.job_api_root) as jobs, opened(directory, check_mode=module.check_mode) as index:
         outcome = bring_up_to_date(
             jobs,
@@ -131,6 +145,7 @@ def run(module: AnsibleModule) -> dict:
             "missing": outcome.missing,
             "wrong": outcome.wrong,
             "snapshots": outcome.snapshots,
+            "made_by": made_by(index, current, events).facts,
             "profile": profile_table(directory, index),
         }
 

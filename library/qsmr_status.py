@@ -34,6 +34,12 @@ options:
     description: Seconds without any movement after which the project is said to stand still.
     type: float
     default: 600.0
+  state_dir:
+    description: Where the audit of each project is, which tells what was brought to the hosts.
+    type: path
+  snapshot_dir:
+    description: Where snapshots are. By which of them the results are is asked of the Odin API.
+    type: path
   output_file:
     description: JSON file to write the picture to, as a whole or not at all. Nothing is written if it is empty.
     type: path
@@ -177,19 +183,33 @@ picture:
         scans: {type: int, description: Scans with level 2; null if the Odin API does not tell.}
         failed: {type: int, description: Scans that could not be retrieved; null if the Odin API does not tell.}
         error: {type: str, description: Why it does not answer.}
+    made_by:
+      type: dict
+      description: By which snapshots the results are, by what level 2 says of itself.
+      contains:
+        current: {type: str, description: Snapshot that all hosts run which answer; empty if there is no such.}
+        by: {type: dict, description: Number of results of each snapshot.}
+        unknown: {type: int, description: "Results that say no snapshot, or one that is not known here."}
+        outdated: {type: int, description: Finished jobs whose result is not by C(current).}
+        told: {type: str, description: The same in a sentence; empty if all results are by C(current).}
     attention: {type: list, elements: str, description: "What somebody should look at, a line each."}
     urls: {type: dict, description: "Where to look: status, jobs, failures, level_2."}
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of
+from ansible.module_utils.qsmr.audit import Audit, only_release, running_now
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.files import write_state
 from ansible.module_utils.qsmr.jobapi import JobApi
+from ansible.module_utils.qsmr.madeby import MadeBy, look
+from ansible.module_utils.qsmr.settings import Settings
 from ansible.module_utils.qsmr.status import Level2, read_host, take_picture
 from ansible.module_utils.qsmr.verdict import Limits
 
@@ -201,6 +221,8 @@ OPTIONS = {
     "hosts": {"type": "dict", "default": {}},
     "max_failed_share": {"type": "float", "default": 0.5},
     "stall_timeout": {"type": "float", "default": 600.0},
+    "state_dir": {"type": "path"},
+    "snapshot_dir": {"type": "path"},
     "output_file": {"type": "path"},
 }
 
@@ -214,8 +236,29 @@ def run(module: AnsibleModule) -> dict:
     hosts = [read_host(host, probe) for host, probe in sorted(parameters["hosts"].items())]
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:
         picture = take_picture(api, project, level2, hosts, datetime.now(UTC), limits)
+        made_by = results_by(api, settings, parameters, picture)
+    picture["made_by"] = made_by.facts
+    picture["attention"] += [made_by.told()] * bool(made_by.told())
     file = parameters["output_file"]
     return {"changed": bool(file) and write(Path(file), picture, module.check_mode), "picture": picture}
+
+
+def results_by(api: JobApi, settings: Settings, parameters: Mapping[str, Any], picture: Mapping[str, Any]) -> MadeBy:
+    """By which snapshots the results are; unknown while the Odin API does not answer, which the picture has already."""
+    project, state_dir, snapshot_dir = (parameters[name] for name in ("project", "state_dir", "snapshot_dir"))
+    events = Audit(Path(state_dir) / project).events() if state_dir else []
+    runs = [release for host in picture["hosts"] for release in host["running"] or filter(None, [host["release"]])]
+    current = only_release(runs or running_now(events).values())
+    if picture["level2"]["error"] or not parameters["freq_mode"]:
+        return MadeBy(current)
+    try:
+        return look(
+            *(api, settings.odin_api_root, project, parameters["odin_project"], parameters["freq_mode"], current),
+            *(picture["states"]["finished"], events, Path(snapshot_dir) if snapshot_dir else None),
+        )
+    except QsmrError as error:
+        picture["attention"].append(f"Nobody knows by which snapshots the results are: {error}")
+        return MadeBy(current)
 
 
 def write(path: Path, picture: dict, check_mode: bool) -> bool:

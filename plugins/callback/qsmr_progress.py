@@ -6,10 +6,11 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: qsmr_progress
 type: aggregate
-short_description: Shows how far qsmr_jobs, qsmr_watch and qsmr_push are while they are at work
+short_description: Shows how far qsmr_jobs, qsmr_reprocess, qsmr_watch and qsmr_push are while they are at work
 version_added: "0.1.0"
 description:
-  - Reads the progress file that the modules M(qsmr_jobs), M(qsmr_watch) and M(qsmr_push) keep in their state directory.
+  - Reads the progress file that the modules M(qsmr_jobs), M(qsmr_reprocess), M(qsmr_watch) and M(qsmr_push) keep in
+    their state directory.
   - On a terminal it draws a bar that is gone when the task ends. Elsewhere, with C(-v), and under ansible-runner it
     prints a line now and then.
   - When waiting is interrupted it says, as the last thing, that all goes on, and how to wait again.
@@ -49,7 +50,12 @@ sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.progress import bar_of, line_of  # noqa: E402
 
 # The file of each task whose progress is shown.
-_FILES = {"qsmr_jobs": "progress.json", "qsmr_watch": "watch.json", "qsmr_push": "push.json"}
+_FILES = {
+    "qsmr_jobs": "progress.json",
+    "qsmr_reprocess": "progress.json",
+    "qsmr_watch": "watch.json",
+    "qsmr_push": "push.json",
+}
 _SECONDS_BETWEEN_BARS = 0.5
 _MOST_SECONDS_BETWEEN_LINES = 300
 # Names of settings whose values are, or hold, secrets.

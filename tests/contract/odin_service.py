@@ -31,6 +31,7 @@ class OdinService:
 
     def __init__(self, directory: Path, **environment: str) -> None:
         self.secret = environment.setdefault("SECRET_KEY", secrets.token_hex(16))
+        self.rules = environment.get("ODIN_RULES", "2020")
         self.database = directory / "odin.sqlite"
         self.log_file = directory / "odin.log"
         with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -17,7 +17,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,48 @@ class Audit:
         run = [event for event in events if last is not None and event.get("run") == last]
         over = any(event["event"] in ("end", "broken off") for event in run)
         return [] if over else run
+
+
+def running_now(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The release that each host runs, as far as rollouts from here tell; empty where none runs, or nobody knows."""
+    runs: dict[str, str] = {}
+    for event in events:
+        runs |= _runs_since(event)
+    return runs
+
+
+def _runs_since(event: Mapping[str, Any]) -> dict[str, str]:
+    if event.get("event") == "stage":
+        return dict.fromkeys(event["hosts"], "")
+    if event.get("event") == "host" and event["ended"] in ("switched", "taken back"):
+        return {event["host"]: event["to"]}
+    return dict(event["runs"]) if event.get("event") == "end" and "runs" in event else {}
+
+
+def only_release(releases: Iterable[str]) -> str:
+    """The release that all hosts run; empty if they run several, or none."""
+    found = set(releases)
+    return found.pop() if len(found) == 1 else ""
+
+
+def reign(events: Iterable[Mapping[str, Any]], release: str) -> tuple[str | None, str | None]:
+    """Since when hosts are switched to a release, and since when all of them run it; None for what is not so.
+
+    Times are those of the audit: UTC in ISO 8601.
+    """
+    since = everywhere = None
+    targets: dict[str, str] = {}
+    runs: dict[str, str] = {}
+    for event in events:
+        runs |= _runs_since(event)
+        if event.get("event") == "begin":
+            targets[event["run"]] = event["to"]
+        elif event.get("event") == "stage":
+            same = targets.get(event["run"]) == release
+            since, everywhere = (since or event["time"], everywhere) if same else (None, None)
+        elif event.get("event") == "end":
+            everywhere = (everywhere or event["time"]) if only_release(runs.values()) == release else None
+    return since, everywhere
 
 
 def switched_by(run: list[dict[str, Any]], found: Mapping[str, str], target: str) -> list[str]:

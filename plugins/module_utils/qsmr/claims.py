@@ -210,13 +210,16 @@ def _kind(job: dict[str, Any], rules: Rules, now: datetime) -> str:
     return "dead" if fate == "dead" and abs(age) >= _SETTLED else ""
 
 
+def is_as_listed(api: JobApi, project: str, job: Mapping[str, Any]) -> bool:
+    """Whether a job is still held by the worker, and since the time, that the list had."""
+    claim = api.claim(project, job["Id"])
+    return bool(claim["ClaimedAtTime"] == job["Claimed"] and claim["ClaimedByWorker"] == job["Worker"])
+
+
 def _release(api: JobApi, project: str, job: dict[str, Any], status: str) -> bool:
     """Free the job, or keep it as failed, unless it is in other hands or done since the list was read."""
     if job["IsClaimed"]:
-        claim = api.claim(project, job["Id"])
-        if claim["ClaimedAtTime"] != job["Claimed"] or claim["ClaimedByWorker"] != job["Worker"]:
-            return False
-        if api.status(project, job["Id"]).upper() == "FINISHED":
+        if not is_as_listed(api, project, job) or api.status(project, job["Id"]).upper() == "FINISHED":
             return False
         if status == "AVAILABLE":
             api.unclaim(project, job["Id"])

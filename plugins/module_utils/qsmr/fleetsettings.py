@@ -143,6 +143,7 @@ SETTINGS: Mapping[str, Setting] = {
     "qsmr_target_version": Setting(_one_of("v4", "v5")),
     "qsmr_on_conflict": Setting(_one_of("fail", "keep", "strict")),
     "qsmr_target_cipher": Setting(_one_of("ecb", "eax")),
+    "qsmr_reprocess": Setting(_flag),
     "qsmr_max_attempts": Setting(_whole(1)),
     "qsmr_stale_minutes": Setting(_or_empty(_number(0))),
     "qsmr_dead_workers": Setting(_texts),

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from .errors import QsmrError
+from .freedfor import FREED_FOR, FreedFor
 from .hostpaths import STATE_SETTING, database_why, why
 
 # One script for each version of the format: a ledger is brought from its version to the newest.
@@ -59,6 +60,7 @@ CREATE TABLE failure (job_id TEXT PRIMARY KEY, failures INTEGER NOT NULL, last T
 ALTER TABLE job ADD COLUMN made_by INTEGER REFERENCES recipe (id);
 UPDATE job SET made_by = recipe WHERE state = 'added';
 """,
+    FREED_FOR,
 )
 # What a run compares lies in SQLite's temporary file, so that a million scans need no memory.
 _TEMPORARY = """
@@ -397,6 +399,10 @@ class Ledger:
                 [job_id, failed_at],
             )
         return self._count("SELECT failures FROM failure WHERE job_id = ?", job_id)
+
+    def freed_for(self, snapshot: str) -> FreedFor:
+        """The jobs that are made available for a snapshot."""
+        return FreedFor(self._sql, self._transaction, snapshot)
 
     def _count(self, query: str, *values: object) -> int:
         return int(self._sql.execute(query, values).fetchone()[0])

@@ -1,10 +1,11 @@
-"""Read level 2 from the Odin API (v4 and v5 routes, eras 2016 to 2020)."""
+"""What the control node asks of the Odin API (v4 and v5 routes, eras 2016 to 2020)."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from collections.abc import Iterator
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ with libraries():
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
 _LISTING_TRIES = 5
+_PAGE = 1000
+# What a scan without a result is stored as; it is asked for with a scan that no satellite has made.
+_NO_RESULT = {"L2": [], "L2I": {}, "L2C": "qsmr-fleet asks whether a second delivery is taken; this may be deleted"}
 _HEAD = re.compile(r'\s*\{\s*"Info"\s*:\s*')
 
 
@@ -54,10 +58,10 @@ class OdinApi:
     One instance keeps its connections open; reads are repeated when a connection breaks or a gateway answers.
     """
 
-    def __init__(self, root: str, connections: int = 1) -> None:
+    def __init__(self, root: str, connections: int = 1, tries: int = 5) -> None:
         self.root = root
         self._session = web_session(root)
-        retry = Retry(total=4, backoff_factor=0.5, status_forcelist=(502, 503, 504), allowed_methods=("GET",))
+        retry = Retry(total=tries - 1, backoff_factor=0.5, status_forcelist=(502, 503, 504), allowed_methods=("GET",))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
 
@@ -70,10 +74,7 @@ class OdinApi:
         """
         # The slash form: without it the server redirects.
         url = f"{self.root}/v4/level2/{project}/{freq_mode}/{scan_id}/"
-        try:
-            answer = self._session.get(url, timeout=TIMEOUT)
-        except requests.RequestException as error:
-            raise QsmrError(f"GET {url}: no answer ({type(error).__name__}). Is the Odin API up?") from error
+        answer = self._ask("GET", url)
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
@@ -84,6 +85,58 @@ class OdinApi:
             return _level2(answer.content.decode())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise OdinAnswerError(f"GET {url}: not a level 2 document. Is ODIN_API_ROOT right?") from error
+
+    def level2_count(self, project: str, freq_mode: int, listed: str, comment: str = "") -> int:
+        """How many scans with level 2 there are (``scans``), or without a result (``failed``), with a comment line."""
+        return self._level2_page(project, freq_mode, listed, comment, 0, 1)[0]
+
+    def level2_scans(self, project: str, freq_mode: int, listed: str, comment: str) -> Iterator[int]:
+        """The ids of these scans."""
+        offset, count = 0, 1
+        while offset < count:
+            count, scans = self._level2_page(project, freq_mode, listed, comment, offset, _PAGE)
+            yield from scans
+            offset += _PAGE
+
+    def _level2_page(
+        self, project: str, freq_mode: int, listed: str, comment: str, offset: int, limit: int
+    ) -> tuple[int, list[int]]:
+        """The number of scans in a list of level 2, and those of a page. Nothing is stored of what is not found."""
+        url = f"{self.root}/v4/level2/{project}/{freq_mode}/{listed}/"
+        params: dict[str, str | int] = {"offset": offset, "limit": limit} | ({"comment": comment} if comment else {})
+        answer = self._ask("GET", url, params=params)
+        if answer.status_code == 404:
+            return 0, []
+        try:
+            found = answer.json()["Info"]
+            return int(found["Count"]), [int(entry["ScanID"]) for entry in found["Scans"]]
+        except (ValueError, KeyError, TypeError):
+            raise OdinAnswerError(f"GET {url}: status {answer.status_code}, no list. Is ODIN_API_ROOT right?") from None
+
+    def refuses_second_delivery(self, target: str) -> bool:
+        """Whether level 2 of a scan that has some is refused, as it was until 2017: seen at a target that nobody uses.
+
+        Raises QsmrError if the API takes no such target.
+        """
+        taken = [self._ask("POST", target, json=_NO_RESULT).status_code == 201 for _ in range(2)]
+        self.delete_level2(target)
+        return not all(taken)
+
+    def delete_level2(self, target: str) -> None:
+        """Delete what was delivered to a target; there need not be anything."""
+        answer = self._ask("DELETE", target)
+        if answer.status_code != 204:
+            raise OdinAnswerError(
+                f"DELETE {target.partition('?')[0]}: status {answer.status_code}."
+                " Are ODIN_SECRET, qsmr_target_version and qsmr_target_cipher those of the Odin API?"
+            )
+
+    def _ask(self, method: str, url: str, **options: Any) -> requests.Response:
+        try:
+            return self._session.request(method, url, timeout=TIMEOUT, **options)
+        except requests.RequestException as error:
+            shown = url.partition("?")[0]
+            raise QsmrError(f"{method} {shown}: no answer ({type(error).__name__}). Is the Odin API up?") from None
 
     def listing(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
         """The list under ``key`` of a listing's answer.

@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .audit import reign
 from .errors import QsmrError
 from .files import write_atomically
+from .jobstates import parse_time
+from .level2doc import UNKNOWN
 from .level2set import Key
+from .madeby import MadeBy
 from .resultindex import ResultIndex, utc
 from .snapshot import MANIFEST
 
@@ -106,6 +110,16 @@ def settings_line(snapshot: Mapping[str, Any]) -> str:
     if settings is None:
         return "unknown"
     return ", ".join(f"{name}={value or '(default)'}" for name, value in sorted(settings.items())) or "none"
+
+
+def made_by(index: ResultIndex, current: str, events: Iterable[Mapping[str, Any]]) -> MadeBy:
+    """By which snapshots the documents on disk are; ``events`` are those of the project's audit."""
+    by = index.snapshots()
+    unknown = by.pop(UNKNOWN, 0)
+    since = parse_time((reign(events, current)[0] or "").removesuffix("Z"))
+    outdated = sum(number for snapshot, number in by.items() if snapshot != current)
+    outdated += index.ended_before(int(since.timestamp()), UNKNOWN) if since else 0
+    return MadeBy(current, by, unknown, outdated if current else 0)
 
 
 def scan_key(text: str, index: ResultIndex) -> Key:

@@ -170,6 +170,11 @@ class ResultIndex:
         query = "SELECT snapshot, count(*) FROM document GROUP BY snapshot ORDER BY min(ended), snapshot"
         return dict(self._db.execute(query).fetchall())
 
+    def ended_before(self, time: int, snapshot: str) -> int:
+        """How many of the documents of a snapshot are of jobs that ended before a time (seconds since 1970)."""
+        query = "SELECT count(*) FROM document WHERE ended < ? AND snapshot = ?"
+        return int(self._db.execute(query, (time, snapshot)).fetchone()[0])
+
     def settings(self) -> dict[str, list[str]]:
         """The settings that the documents of each snapshot tell in their comments."""
         found: dict[str, list[str]] = {}
