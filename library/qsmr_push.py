@@ -23,12 +23,10 @@ options:
     description: Directory of the snapshot.
     type: path
     required: true
-  host_dir:
-    description: Directory on the hosts whose C(<project>/incoming) blobs arrive in. It is made if it is missing.
-    type: str
-    required: true
   probes:
-    description: The key C(probe) of what M(qsmr_image) with C(state=probe) returned, by name of the host.
+    description:
+      - The key C(probe) of what M(qsmr_image) with C(state=probe) returned, by name of the host. Blobs arrive in
+        C(<project>/incoming) below the directory that it names, which is made if it is missing.
     type: dict
     required: true
   mode:
@@ -73,7 +71,6 @@ EXAMPLES = r"""
 - name: What a host lacks is sent
   qsmr_push:
     snapshot: /home/ana/qsmr_snapshot_demo_251123
-    host_dir: /opt/qsmr
     probes: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, ['found', 'probe']))) }}"
     state_dir: /home/ana/state
     project: demo

@@ -46,7 +46,6 @@ class ActionModule(ActionBase):
         _result, given = self.validate_argument_spec(
             {
                 "snapshot": {"type": "path", "required": True},
-                "host_dir": {"type": "str", "required": True},
                 "probes": {"type": "dict", "required": True},
                 "mode": {"type": "str", "choices": ["auto", "direct", "relay"], "default": "auto"},
                 "bandwidth": {"type": "float", "default": 0},
@@ -85,13 +84,13 @@ class ActionModule(ActionBase):
             name: plan(Path(given["snapshot"]), probe, given["disk_share"], given["bandwidth"])
             for name, probe in given["probes"].items()
         }
-        host_dir, project = given["host_dir"], given["project"]
+        project, probes = given["project"], given["probes"]
         jobs = {
             name: Job(
                 made.blobs,
-                str(Releases(Path(host_dir), project).incoming),
+                str(Releases(Path(probes[name]["host_dir"]), project).incoming),
                 functools.partial(self._start, name, variables),
-                order_to_make(snapshot.manifest, project, host_dir, made.order),
+                order_to_make(snapshot.manifest, project, probes[name]["host_dir"], made.order),
             )
             for name, made in plans.items()
             if made.blobs and not made.fault

@@ -120,6 +120,7 @@ def test_probe_tells_what_the_image_can_be_made_from(host, tmp_path, store):
     assert found["image"] == ""
     assert found["staged"] == {"a" * 64: 2, "b" * 64 + ".part": 1}
     assert (found["layers"], found["store"], found["docker"]) == (1, store, "26.1.5")
+    assert found["host_dir"] == str(tmp_path)
     assert found["room"]["staging"]["path"] == str(place.incoming)
     assert found["memory"] > 0
     assert host.changes == []

@@ -80,6 +80,7 @@ class HostImage:
         self.docker = docker
         self.wanted = Wanted.from_snapshot(snapshot)
         self.layers = HostLayers(place)
+        self._host_dir = place.root.parent
 
     def find(self) -> str:
         """The name or id under which the host has the image; empty if it has not."""
@@ -100,9 +101,9 @@ class HostImage:
         """What the host has of the image and to make it from: what a push is planned by. JSON; changes nothing.
 
         ``image`` is its name or id, empty if it is not there; ``staged`` what has arrived in ``incoming``, in bytes by
-        file name. Only if the image is not there: ``layers``, how many of its lowest Docker has; ``kept``, diff ids of
-        layers beside Docker, the latest first; ``store``, Docker's; ``zstd``, whether it unpacks that; ``memory`` and
-        ``room`` that are free, in bytes.
+        file name. Only if the image is not there: ``host_dir``, where all of it lies; ``layers``, how many of its
+        lowest Docker has; ``kept``, diff ids of layers beside Docker, the latest first; ``store``, Docker's; ``zstd``,
+        whether it unpacks that; ``memory`` and ``room`` that are free, in bytes.
         """
         found, images = self._find()
         answer: dict[str, Any] = {"image": found, "staged": self.layers.staged()}
@@ -112,6 +113,7 @@ class HostImage:
         containerd = has_containerd_store(info)
         return {
             **answer,
+            "host_dir": str(self._host_dir),
             "layers": self.wanted.known_layers(images),
             "kept": list(self.layers.kept()),
             "store": CONTAINERD if containerd or info.get("Driver") == PODMAN else str(info.get("Driver", "")),
