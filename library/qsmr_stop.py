@@ -17,8 +17,8 @@ options:
     required: true
   remove:
     description:
-      - Also remove the containers, the project's releases, and the names of its images. An image that only this project
-        names and that another container is made from stays, and a warning says so.
+      - Also remove the containers, the project's networks and releases, and the names of its images. An image that only
+        this project names and that another container is made from stays, and a warning says so.
     type: bool
     default: false
   drain_timeout:
@@ -31,7 +31,7 @@ attributes:
     description: Tells the differences and changes nothing.
   diff_mode:
     support: full
-    description: Shows running workers, and with O(remove) releases and images.
+    description: Shows running workers, and with O(remove) containers, networks, releases and images.
   idempotent:
     support: full
     description: Changes nothing where nothing runs, and with O(remove) nothing is there.
@@ -73,6 +73,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.dockercli import Container, Docker
 from ansible.module_utils.qsmr.errors import QsmrError
+from ansible.module_utils.qsmr.hostcompose import networks
 from ansible.module_utils.qsmr.hostlayers import HostLayers
 from ansible.module_utils.qsmr.hostprune import Pruning
 from ansible.module_utils.qsmr.hostworker import ENDLESS, WorkerHost
@@ -94,11 +95,13 @@ def run(module: AnsibleModule, host: WorkerHost, result: dict) -> None:
     after = {"running workers": 0}
     if module.params["remove"]:
         pruning = Pruning(host.docker, host.releases, host.compose_project, module.params["image"])
+        containers += host.docker.containers(host.compose_project, oneoff=True)
         images, staying = pruning.removable_images(containers)
         for name in staying:
             module.warn(f"{name} stays: a container that is not of this project is made from it")
-        before |= {"containers": len(containers), "releases": host.releases.ids(), "images": images}
-        after |= {"containers": 0, "releases": [], "images": []}
+        before |= {"containers": len(containers), "networks": networks(host.docker, host.compose_project)}
+        before |= {"releases": host.releases.ids(), "images": images}
+        after |= {"containers": 0, "networks": [], "releases": [], "images": []}
     result["diff"] = {"before": before, "after": after}
     result["differences"] = [
         f"{name}: {', '.join(value)} -> none" if isinstance(value, list) else f"{name}: {value} -> 0"

@@ -234,8 +234,8 @@ class Docker:
             raise QsmrError(explain(Result(result.code, "", errors[-1]) if errors else result))
         return info
 
-    def containers(self, compose_project: str) -> list[Container]:
-        """The worker containers of a Compose project, running or not, by name."""
+    def containers(self, compose_project: str, oneoff: bool = False) -> list[Container]:
+        """The worker containers of a Compose project, running or not, by name; or those started beside them."""
         ids = self.out(
             "Listing the containers",
             "ps", "--all", "--quiet", "--no-trunc",
@@ -248,8 +248,8 @@ class Docker:
         if result.code and not is_absent(result):
             raise QsmrError(f"Inspecting the containers failed: {explain(result)}")
         # podman-compose has no such label: without it is a worker, too.
-        workers = [found for found in json.loads(result.out or "[]") if not is_oneoff(found)]
-        return sorted(map(Container.from_inspect, workers), key=lambda found: found.name)
+        meant = [found for found in json.loads(result.out or "[]") if is_oneoff(found) == oneoff]
+        return sorted(map(Container.from_inspect, meant), key=lambda found: found.name)
 
     def image(self, name: str) -> dict[str, Any] | None:
         """``docker image inspect`` of a name or id; None if there is no such image."""

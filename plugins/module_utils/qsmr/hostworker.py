@@ -314,6 +314,9 @@ class WorkerHost:
     def remove(self) -> None:
         """Stop the workers, each after its job at hand or ``drain_timeout``, and remove them and all releases."""
         self._stop_all()
+        beside = [container.id for container in self.docker.containers(self.compose_project, oneoff=True)]
+        if beside:
+            self.docker.out("Removing what was started beside the workers", "rm", "--force", *beside)
         remove_networks(self.docker, self.compose_project)
         try:
             if self.releases.root.exists():
