@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from contract.other_job_service import OtherJobService
 from contract.other_job_service import job as entry
-from qsmr.claims import Rules, release
+from qsmr.claims import Rules, free_jobs_of, release
 from qsmr.errors import QsmrError
-from qsmr.jobapi import JobApi
+from qsmr.jobapi import JobApi, JobApiError
 from qsmr.ledger import Ledger
 from qsmr.projects import counters, current_fields, deadline_of, wanted_fields
 from uworker.settings import worker_name as uworker_name
@@ -180,6 +180,24 @@ def test_words_of_the_hint_free_the_jobs_of_a_lost_host_and_of_no_other(api, pro
     assert option == "-e"
     freed = retry(failed=False, dead_workers=json.loads(value)["qsmr_dead_workers"]).stale
     assert sorted(freed) == (["1:3", "2:1"] if host == "host3" else ["2:1"])
+
+
+def test_one_job_that_cannot_be_freed_keeps_no_other_of_workers_that_are_gone(api, project, monkeypatch):
+    """As after a rollout, for the workers that it replaced."""
+    held(api, project, "2:1", "UWorker_host1_c")
+    unclaim = api.unclaim
+
+    def refuse(project, job):
+        if job == "1:5":
+            raise JobApiError("DELETE claim: 500", 500)
+        unclaim(project, job)
+
+    monkeypatch.setattr(api, "unclaim", refuse)
+    freed, faults = free_jobs_of(api, project, ["UWorker_host1_c", "UWorker_host3_b"])
+    assert (freed, faults) == (2, ["DELETE claim: 500"])
+    found = states(api, project)
+    assert found["2:1"] == found["1:3"] == ("AVAILABLE", False)
+    assert found["1:5"] == ("CLAIMED", True)
 
 
 @pytest.fixture

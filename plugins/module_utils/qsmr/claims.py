@@ -173,10 +173,23 @@ def _first(jobs: Iterable[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
 
 
-def free_jobs_of(api: JobApi, project: str, worker: str) -> int:
-    """Make the jobs available that a worker holds which is known to be gone, and return how many they were."""
-    held = [job for job in api.jobs(project, worker=worker) if str(job["Status"]).upper() in _AT_WORK]
-    return sum(_release(api, project, job, "AVAILABLE") for job in held)
+def free_jobs_of(api: JobApi, project: str, workers: Iterable[str]) -> tuple[int, list[str]]:
+    """Make the jobs available that workers hold which are known to be gone.
+
+    Returns how many they were, and why others could not be made available. Raises JobApiError if there is no answer.
+    """
+    freed, faults = 0, []
+    for worker in workers:
+        for job in api.jobs(project, worker=worker):
+            try:
+                freed += str(job["Status"]).upper() in _AT_WORK and _release(api, project, job, "AVAILABLE")
+            except KeyError as error:
+                faults.append(f"the service does not tell the {error} of job {job.get('Id')}")
+            except JobApiError as error:
+                if error.status in (None, 401):
+                    raise
+                faults.append(str(error))
+    return freed, faults
 
 
 def _kind(job: dict[str, Any], rules: Rules, now: datetime) -> str:

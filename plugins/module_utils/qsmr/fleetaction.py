@@ -104,12 +104,15 @@ class FleetAction(ActionBase):  # type: ignore[misc] # Ansible has no types
         """Make the jobs available that workers hold which are no more. What was asked for does not depend on it."""
         if not workers or not (self.given["config_file"] or any(self.given["config"].values())):
             return 0
+        freed = 0
         try:
             with self.api() as api:
-                return sum(free_jobs_of(api, self.given["project"], worker) for worker in workers)
+                freed, faults = free_jobs_of(api, self.given["project"], workers)
         except QsmrError as error:
-            display.warning(f"Jobs of workers that are no more may still be claimed, run retry.yml later: {error}")
-            return 0
+            faults = [str(error)]
+        if faults:
+            display.warning(f"Jobs of workers that are no more may still be claimed, run retry.yml later: {faults[0]}")
+        return freed
 
 
 def summary(text: str) -> dict[str, Any]:
