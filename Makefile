@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench docs molecule pictures lint sanity lock
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench simulate-verdicts docs molecule pictures lint sanity lock
 
 # Everything is installed there, with that Python; test-next has another of both.
 VENV := .venv
@@ -89,6 +89,9 @@ bench-load: $(VENV)/system.done ## Measure the job service under 500 workers, on
 
 bench-report: $(VENV)/dev.done ## Measure the report's build time and size (ARGS='1000 100000': jobs)
 	@$(BIN)/python tests/bench/report_bench.py $(ARGS)
+
+simulate-verdicts: $(VENV)/dev.done ## Count how often compare.yml's verdict is right where the truth is known (ARGS='--runs 100': fewer)
+	@$(BIN)/python tests/bench/simulate_verdicts.py $(ARGS)
 
 bench-scale: setup $(VENV)/dev.done ## Measure each playbook on 8, 24 and 40 hosts (ARGS='--hosts 4,8')
 	@$(BIN)/python tests/bench/scale_bench.py $(ARGS)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .compare import BANDS, PERCENTILES, PROFILES, SCALARS, Comparison, ProductComparison, band_name
+from .compare import Comparison
 from .files import replacing, write_atomically
 from .level2set import MJD, slug
 from .libraries import libraries
 from .page import BLUE, GREY, INK, MUTED, ORANGE, SERIES, Figure, draw, folder_of, legend_above, render, write
+from .productcomparison import BANDS, PERCENTILES, PROFILES, SCALARS, ProductComparison, band_name
 from .provenance import settings_line
 
 with libraries():
@@ -161,13 +162,21 @@ def _rows(product: ProductComparison) -> Iterator[list[Any]]:
     step = max(1, -(-data.sizes["altitude"] // 13))
     for number in range(0, data.sizes["altitude"], step):
         at = data.isel(altitude=number)
-        low, high = float(at.vmr_difference_low) * PPM, float(at.vmr_difference_high) * PPM
         yield [
-            *(float(at.altitude) / 1e3, int(at.pairs)),
-            *(round(float(at[name]) * PPM, 3) for name in ("vmr_mean", "vmr_mean_other", "vmr_difference_mean")),
-            *(f"{low:+.3f} to {high:+.3f}", round(float(at.vmr_difference_spread) * PPM, 3)),
+            *(round(float(at.altitude) / 1e3, 1), int(at.pairs)),
+            *(_ppm(at[name]) for name in ("vmr_mean", "vmr_mean_other", "vmr_difference_mean")),
+            *(_interval(at.vmr_difference_low, at.vmr_difference_high), _ppm(at.vmr_difference_spread)),
             _p_value(float(at.vmr_difference_q)),
         ]
+
+
+def _ppm(value: Any) -> float | str:
+    """A volume mixing ratio to print; a dash where there is none."""
+    return "–" if np.isnan(value) else round(float(value) * PPM, 3)
+
+
+def _interval(low: Any, high: Any) -> str:
+    return "–" if np.isnan(low) else f"{float(low) * PPM:+.3f} to {float(high) * PPM:+.3f}"
 
 
 def _p_value(value: float) -> str:
@@ -182,10 +191,9 @@ def _band_rows(product: ProductComparison) -> Iterator[list[Any]]:
         if not np.isfinite(at.band_difference_low).any():
             continue
         largest = at.isel(altitude=int(np.nanargmax(np.abs(at.band_difference_mean.values))))
-        low, high = float(largest.band_difference_low) * PPM, float(largest.band_difference_high) * PPM
         yield [
             *(band_name(band), int(at.band_pairs), float(largest.altitude) / 1e3),
-            *(round(float(largest.band_difference_mean) * PPM, 3), f"{low:+.3f} to {high:+.3f}"),
+            *(_ppm(largest.band_difference_mean), _interval(largest.band_difference_low, largest.band_difference_high)),
         ]
 
 
@@ -245,11 +253,11 @@ def figures_of(product: ProductComparison, here: str, there: str) -> Iterator[Fi
 
     def quality(canvas: Canvas) -> None:
         axes = canvas.subplots(1, 3, sharey=True)
-        for axis, (key, meaning) in zip(axes, list(PROFILES.items())[1:], strict=True):
+        for axis, (key, shown) in zip(axes, list(PROFILES.items())[1:], strict=True):
             scale, unit = (1, "") if key == "measurement_response" else (PPM, " / ppm")
             axis.plot(data[f"{key}_mean_other"].values * scale, height, "--", color=ORANGE, label=there)
             axis.plot(data[f"{key}_mean"].values * scale, height, color=BLUE, label=here)
-            axis.set(xlabel=f"mean {meaning}{unit}")
+            axis.set(xlabel=f"mean {shown.meaning}{unit}")
             axis.set_xlim(left=0)
         axes[0].set(ylabel="altitude / km")
         legend_above(canvas, axes[0])
@@ -380,7 +388,7 @@ _TEMPLATE = """\
 {{ parts.figure(figure, folder) }}
 {% endfor %}
 </div>
-{{ parts.table("Volume mixing ratio by altitude; p: adjusted for testing many altitudes", ["altitude / km", "pairs",
+{{ parts.table("Volume mixing ratio by altitude; p: adjusted for all that is tested", ["altitude / km", "pairs",
   result.side.project + " / ppm", result.other.project + " / ppm", "difference / ppm", "95 % confidence", "its spread",
   "p"], section.rows) }}
 {% if section.bands %}
@@ -399,12 +407,17 @@ _TEMPLATE = """\
 <section>
 <h2>Methods</h2>
 <p>Only scans with a profile in both projects are compared, each with itself. Where the levels differ, profiles are
-put on the coarser ones, linearly. Confidence intervals of means: percentile bootstrap (Efron &amp; Tibshirani 1993,
-scipy.stats.bootstrap), above 2000 scans Student's t. Differences: Wilcoxon's signed-rank test (Wilcoxon 1945,
-scipy.stats.wilcoxon). Spread: Pitman-Morgan test for pairs (Pitman 1939, Morgan 1939; scipy.stats.pearsonr). P-values
-are adjusted so that 5 % of the differences found are false ones (Benjamini &amp; Hochberg 1995,
-scipy.stats.false_discovery_control). A mean difference counts when it is also larger than a tenth of the stated
-total error of a profile, another quantity's when it is larger than 2 %. Scans are taken as independent.</p>
+put on the coarser ones, linearly, and gaps stay gaps. One error budget holds for everything on this page: if nothing
+differed, anything at all would be found in 5 of 100 comparisons. The null distribution comes from swapping the two
+projects at random (sign flipping: Nichols &amp; Holmes 2002), all quantities and altitudes at once, and a p-value says
+how often the largest of all statistics is as large by chance (maximum T: Westfall &amp; Young 1993). Neighbours along
+the orbit are swapped in blocks; how long they are follows from the data (effective number: Bayley &amp; Hammersley
+1946). Differences are limited to three times their median size, so that single outliers decide nothing. Spread over
+the scans: Pitman 1939, Morgan 1939. Failures: McNemar 1947 (scipy.stats.binomtest). Confidence intervals of means:
+Student's t with the effective number of scans (scipy.stats.t). A difference of the volume mixing ratio matters from a
+tenth of the total error that the retrieval states for a profile, one of another quantity mostly from 2 %; whether it
+does is judged by the confidence interval of all altitudes at once (equivalence: Schuirmann 1987). Where the measurement
+response is below 0.7 the value is mostly a priori and is told apart.</p>
 </section>
 {% endblock %}
 """
