@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from qsmr import statistics
-from qsmr.productcomparison import OTHER_SCALARS, OTHERS, PROFILES, SCALARS, Pairs, quantities_of
+from qsmr.comparedfields import OTHER_SCALARS, OTHERS, PROFILES, SCALARS, Pairs, quantities_of
 from qsmr.statistics import Answer
 
 LEVELS = 25

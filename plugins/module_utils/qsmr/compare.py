@@ -1,7 +1,7 @@
 """Put the level 2 of two projects side by side, scan by scan: what did the change of the code do to the science?
 
 All differences are the project's value less the other's, on the scans that both have. What is compared, and how, is in
-qsmr.productcomparison and qsmr.statistics.
+qsmr.comparedfields, qsmr.productcomparison and qsmr.statistics.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from .errors import QsmrError
 from .level2set import Key, product_files
-from .productcomparison import DIFFERS, SMALL, UNKNOWN, ProductComparison, compare_product
+from .productcomparison import ProductComparison, compare_product
+from .productfindings import DIFFERS, SMALL, UNKNOWN
 from .provenance import snapshots_of
 from .resultindex import FILE, ResultIndex, opened
 from .statistics import failures_differ

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .compare import Comparison
+from .comparedfields import PROFILES, SCALARS
 from .files import replacing, write_atomically
 from .level2set import MJD, slug
 from .libraries import libraries
 from .page import BLUE, GREY, INK, MUTED, ORANGE, SERIES, Figure, draw, folder_of, legend_above, render, write
-from .productcomparison import BANDS, PERCENTILES, PROFILES, SCALARS, ProductComparison, band_name
+from .productcomparison import BANDS, PERCENTILES, ProductComparison, band_name
 from .provenance import settings_line
 
 with libraries():
