@@ -180,7 +180,7 @@ def _adjusted(
     scans = len(next(iter(columns.values())))
     if scans < FEWEST_SCANS:
         nothing = {key: np.full(values.shape[1], np.nan) for key, values in columns.items()}
-        return nothing, dict.fromkeys(columns, np.inf)
+        return nothing, dict.fromkeys(columns, np.nan)
     unit = -(-scans // MOST_BLOCKS)  # scans that are swapped together at least
     signs = _signs(-(-scans // unit))
     largest = np.zeros(len(signs))
