@@ -82,6 +82,8 @@ def main() -> int:
             # The arguments say it all: an inventory's vault and other sources of scans are not meant.
             "qsmr_config": {},
             "qsmr_scans_from": "file",
+            # The former command added whatever the file had.
+            "qsmr_check_scans": False,
             "qsmr_freq_mode": str(wanted.freq_mode),
             "qsmr_jobs_file": str(Path(wanted.jobs_file).absolute()),
             "qsmr_skip": wanted.skip,

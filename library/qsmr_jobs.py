@@ -54,6 +54,12 @@ options:
     description: Leave out so many rows at the beginning of the list; blank lines are no rows.
     type: int
     default: 0
+  check_scans:
+    description:
+      - Whether new scans of a file or list that level 1 does not have are refused, before any job is added. Level 1 is
+        asked by day, not by scan; that it gives no answer is warned of.
+    type: bool
+    default: true
   target_version:
     description: Version of the Odin API that level 2 is delivered to.
     type: str
@@ -174,16 +180,22 @@ differences:
   elements: str
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module, settings_of, warn_of_readers
 from ansible.module_utils.qsmr.addjobs import Adding
+from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.jobdoc import JobMaker
+from ansible.module_utils.qsmr.ledger import Scan
+from ansible.module_utils.qsmr.odinapi import OdinApi
+from ansible.module_utils.qsmr.scancheck import MissingScans, check_scans
 from ansible.module_utils.qsmr.scanids import freq_modes_of, read_scans, rows_before
 from ansible.module_utils.qsmr.scansource import ScanSource, scan_list
+from ansible.module_utils.qsmr.settings import Settings
 
 # A run that outlived a killed playbook gets so many seconds to come to its end.
 LOCK_PATIENCE = 20.0
@@ -202,6 +214,7 @@ OPTIONS = {
     "first_day": {"type": "str", "default": ""},
     "last_day": {"type": "str", "default": ""},
     "skip": {"type": "int", "default": 0},
+    "check_scans": {"type": "bool", "default": True},
     "target_version": {"type": "str", "choices": ["v4", "v5"], "default": "v4"},
     "target_cipher": {"type": "str", "choices": ["ecb", "eax"], "default": "ecb"},
     "on_conflict": {"type": "str", "choices": ["fail", "keep", "strict"], "default": "fail"},
@@ -240,6 +253,8 @@ def run(module: AnsibleModule) -> dict:
             parameters["patience_seconds"],
             parameters["on_conflict"],
             LOCK_PATIENCE,
+            # What level 1 listed it has.
+            level1_check(module, settings) if parameters["scans_from"] in ("file", "list") else None,
         )
         result = adding.run(read_scans(path, freq_modes, parameters["skip"]), check=module.check_mode)
         row = {"resume_row": rows_before(path, result.faults[0].line)} if result.failed and result.faults else {}
@@ -251,6 +266,20 @@ def run(module: AnsibleModule) -> dict:
             msg=result.complaint(str(path) if parameters["scans_from"] == "file" else "the list"), **outcome, **row
         )
     return outcome
+
+
+def level1_check(module: AnsibleModule, settings: Settings) -> Callable[..., None] | None:
+    """What refuses scans that level 1 does not have. That it cannot be asked is warned of."""
+
+    def check(scans: Iterable[Scan], say: Callable[[int, int], None]) -> None:
+        try:
+            check_scans(OdinApi(settings.odin_api_root, connections=4, tries=2), scans, say)
+        except MissingScans:
+            raise
+        except QsmrError as error:
+            module.warn(f"Nobody knows whether level 1 has the new scans: {error}")
+
+    return check if module.params["check_scans"] else None
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ def run(service, tmp_path, monkeypatch, capsys):
             "freq_mode": "1",
             "jobs_file": str(scans),
             "state_dir": str(tmp_path / "state"),
+            "check_scans": False,  # there is no Odin API here
         } | parameters
         with patch_module_args(arguments | {"_ansible_check_mode": check}), pytest.raises(SystemExit):
             qsmr_jobs.main()

@@ -184,8 +184,12 @@ class Adding:
         patience: float = 300.0,
         on_conflict: str = "fail",
         lock_patience: float = 0.0,
+        check_scans: Callable[[Iterable[Scan], Callable[[int, int], None]], None] | None = None,
     ) -> None:
-        """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble."""
+        """``directory`` keeps the project's state; ``patience`` (seconds): how long to bear trouble.
+
+        ``check_scans`` raises QsmrError if new scans are not to be added; it is given what to tell its progress.
+        """
         self._api = api
         self._make = make
         self._project = project
@@ -194,6 +198,7 @@ class Adding:
         self._patience = patience
         self._on_conflict = on_conflict
         self._lock_patience = lock_patience
+        self._check_scans = check_scans
         self._progress = Progress(None, project)
 
     def run(self, scans: Iterable[tuple[int, int, int]], check: bool = False) -> Result:
@@ -241,6 +246,11 @@ class Adding:
         elif check or before.jobs != ledger.added() or (before.jobs and not ledger.agrees_with(before.mark)):
             gone = self._compare(ledger, patience)
         planned, new = ledger.plan()
+        if new and self._check_scans:
+            self._check_scans(
+                ledger.new_scans(), lambda done, total: self._progress.say("looking", done=done, total=total)
+            )
+            self._progress.say("asking", done=0, total=ledger.wanted())
         if check:
             counts = ledger.counts()
             there = counts.wanted - counts.conflict - new

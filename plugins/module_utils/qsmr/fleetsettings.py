@@ -137,6 +137,7 @@ SETTINGS: Mapping[str, Setting] = {
     "qsmr_first_day": Setting(_or_empty(_day)),
     "qsmr_last_day": Setting(_or_empty(_day)),
     "qsmr_skip": Setting(_whole(0)),
+    "qsmr_check_scans": Setting(_flag),
     "qsmr_config_file": Setting(_any_text),
     "qsmr_config": Setting(_config, secret=True),
     "qsmr_ca_file": Setting(_any_text),

@@ -299,6 +299,11 @@ class Ledger:
             )
         return self._count("SELECT count(*) FROM todo"), self._count("SELECT count(*) FROM todo WHERE NOT existed")
 
+    def new_scans(self) -> Iterator[Scan]:
+        """The scans of jobs that are to be sent and that the service does not have."""
+        for row in self._sql.execute("SELECT freq_mode, scan_id FROM todo WHERE NOT existed"):
+            yield Scan(*row)
+
     def batch(self, after: int, size: int) -> tuple[int, list[Scan]]:
         """The next jobs to be sent, in the order of the list, and how many were handed out so far."""
         rows = self._sql.execute(

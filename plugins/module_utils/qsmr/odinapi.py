@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from .errors import QsmrError
@@ -50,6 +50,14 @@ def _level2(text: str) -> Level2:
         return Level2(dict(document), json.dumps(document))
     document, end = decoder.raw_decode(text, head.end())
     return Level2(dict(document), json.dumps(document) if words else text[head.end() : end])
+
+
+def _day_of(text: str) -> date:
+    """A day as one or the other version writes it: 2015-01-11, or Sun, 11 Jan 2015 00:00:00 GMT."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").date()
 
 
 class OdinApi:
@@ -165,6 +173,44 @@ class OdinApi:
                 else:
                     seen = f"{len(entries)} entries of {found['Count']}"
         raise QsmrError(f"GET {url}: {seen}. Check ODIN_API_ROOT, the frequency mode and the days, or try again later.")
+
+    def scans_of_day(self, freq_mode: int, day: date) -> set[int]:
+        """The ids of the scans that level 1 has of a day; none of a frequency mode that it does not know."""
+        span = {"start_time": f"{day}", "end_time": f"{day + timedelta(days=1)}"}
+        answer = self._ask("GET", f"{self.root}/v5/level1/{freq_mode}/scans/", params=span)
+        if answer.status_code == 404:
+            return set()
+        return {int(entry["ScanID"]) for entry in self._data(answer)}
+
+    def scans_by_day(self, first: date, days: int) -> dict[tuple[int, date], int]:
+        """How many scans level 1 has, by frequency mode and day."""
+        url = f"{self.root}/v5/period_info/{first:%Y/%m/%d}/"
+        return {
+            (int(entry["FreqMode"]), _day_of(entry["Date"])): int(entry["NumScan"])
+            for entry in self._data(self._ask("GET", url, params={"length": days}))
+        }
+
+    def has_scan(self, freq_mode: int, scan_id: int) -> bool:
+        """Whether level 1 has a log of a scan. What it answers for others differs: null, nothing, an error."""
+        answer = self._ask("GET", f"{self.root}/v4/l1_log/{freq_mode}/{scan_id}/")
+        try:
+            return answer.status_code == 200 and bool(answer.json()["Info"]["ScanID"] == scan_id)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def check_level1(self) -> None:
+        """Raise QsmrError unless this is an Odin API that lists level 1 by day."""
+        self.scans_by_day(date(2015, 1, 11), 1)
+
+    def _data(self, answer: requests.Response) -> list[dict[str, Any]]:
+        """``Data`` of a listing. Raises OdinAnswerError where it is not whole."""
+        try:
+            found = answer.json()
+            if answer.status_code == 200 and found.get("Count") in (None, len(found["Data"])):
+                return list(found["Data"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+        raise OdinAnswerError(f"GET {answer.url.partition('?')[0]}: status {answer.status_code}, no whole list")
 
     def last_weather_day(self) -> date:
         """The day of the newest weather data; scans from it on cannot be processed yet."""

@@ -27,7 +27,7 @@ class Progress:
     """Writes progress.json::
 
     project, process           whose run it is, and its process id
-    phase                      reading, asking, adding, checking, freeing; in the end done or failed
+    phase                      reading, asking, looking, adding, checking, freeing; in the end done or failed
     total, done                different jobs of the list, and how many of them are settled
     retries                    requests that had to be made again
     rate, eta_seconds          jobs a second while adding, and the time that the rest needs; null: not known
@@ -120,6 +120,8 @@ def line_of(progress: Mapping[str, Any]) -> str:
     total, done = progress["total"], progress["done"]
     if progress["phase"] == "watching":
         return _line_of_watch(progress)
+    if progress["phase"] == "looking":
+        return f"{progress['project']}: asking level 1 whether it has the scans, {done:,} of {total:,} answers"
     if progress["phase"] == "freeing":
         return f"{progress['project']}: {done:,} of {total:,} jobs made available again"
     if progress["phase"] != "adding":
