@@ -171,12 +171,14 @@ class HostDouble:
                     container["State"] = state(self.condition)
         if words[0] == "rm":
             self.containers = [container for container in self.containers if container["Id"] not in words]
+        if words[0] == "logs" and "-check-" in line:
+            return Result(0, f"{servicecheck.MARK}{json.dumps(self.seen)}\n")
         return Result(0, "log line\n" if words[0] == "logs" else "")
 
     def compose(self, line: str, env: Mapping[str, str]) -> Result:
         """As Compose does: keep containers of this image and environment, recreate others, add and remove some."""
         if " run " in line:
-            return Result(0, f"Creating it ... done\n{servicecheck.MARK}{json.dumps(self.seen)}\n")
+            return Result(0, "qsmr-demo-check-1\n")
         if " up " not in line:
             return Result(0, "docker-compose version 1.29.2, build unknown\n")
         name = f"qsmr_snapshot_demo:{env['QSMR_SNAPSHOT_ID']}"

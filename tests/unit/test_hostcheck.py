@@ -108,7 +108,7 @@ class Lab:
     @property
     def containers(self) -> list[str]:
         """The releases whose containers asked."""
-        return [line for line in self.double.commands if " run --rm" in line]
+        return [line for line in self.double.commands if " run --detach" in line]
 
 
 @pytest.fixture
@@ -211,17 +211,33 @@ def test_compose_has_to_read_a_file_where_releases_lie_before_anything_is_pushed
         ("Error response from daemon: network bridge not found", "has no bridge"),
         ("ERROR: pull access denied for qsmr_snapshot_demo, repository does not exist", "asks another engine"),
         ('exec: "python3": executable file not found in $PATH', "has no python3"),
-        ("RuntimeError: can't start new thread", "too old for the image"),
         ("something that nobody knows", "Compose cannot start a worker: something that nobody knows"),
     ],
 )
 def test_cause_for_which_no_worker_can_start_is_named(lab, said, fault):
     lab.has("r2")
-    lab.double.fails = {" run --rm": said}
+    lab.double.fails = {" run --detach": said}
     [found], asked = lab.check()
     assert fault in found
     assert said in found
     assert not asked
+
+
+def test_cause_for_which_a_container_that_has_started_cannot_ask_is_named(lab):
+    """Docker before 20.10.10 denies threads to images of newer Debians."""
+    lab.has("r2")
+    run = lab.double.run
+
+    def no_threads(argv, env, timeout):
+        if argv[1] == "logs":
+            return Result(0, "", "Traceback (most recent call last):\nRuntimeError: can't start new thread\n")
+        return run(argv, env, timeout)
+
+    lab.host.docker = Docker(no_threads, {"PATH": "/bin"})
+    [found], asked = lab.check()
+    assert "too old for the image" in found
+    assert not asked
+    assert [line for line in lab.double.commands if line.startswith("docker rm --force qsmr-demo-check-")]
 
 
 def test_network_that_an_older_release_needs_to_ask_is_gone_again_and_one_that_is_used_stays(lab):

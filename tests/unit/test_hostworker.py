@@ -253,6 +253,13 @@ def test_network_of_a_former_release_goes_with_the_switch_to_one_that_needs_none
     assert lab.double.networks == []
 
 
+def test_network_that_somebody_else_uses_is_no_reason_against_a_release(lab):
+    lab.double.networks = ["qsmr-demo_default"]
+    lab.double.fails = {"network rm": "network is being used"}
+    lab.converge(desired(compose="services: {uworker: {network_mode: bridge}}\n"))
+    assert lab.releases.stable == "r1"
+
+
 def test_worker_must_stay_healthy_and_a_restart_begins_anew(lab):
     lab.double.condition = "starting"
     moments = {5.0: ("healthy", "a"), 8.0: ("starting", "b"), 12.0: ("healthy", "b")}

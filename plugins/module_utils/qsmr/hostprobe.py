@@ -48,17 +48,21 @@ class Probe:
         """
         name = f"{self.host.compose_project}-check-{os.getpid()}"
         text = servicecheck.__loader__.get_source(servicecheck.__name__)  # type: ignore[union-attr]
-        words = ("run", "--rm", "-T", "--no-deps", "--name", name, "--entrypoint", "python3", SERVICE)
+        # Detached: Compose never gets to see the end of a container of Podman's.
+        words = ("run", "--detach", "--no-deps", "--name", name, "--entrypoint", "python3", SERVICE)
+        docker = self.host.docker
         with self._file(desired) as path, self._networks_as_before(desired):
             try:
-                result = self._run(desired, path, (*words, "-c", text, odin_api_root))
+                self._run(desired, path, (*words, "-c", text, odin_api_root))
+                ended = docker.call("wait", name, timeout=TIMEOUT)
+                said = docker.call("logs", name)
             finally:
-                self.host.docker.call("rm", "--force", name)  # of a Compose that was killed
-        for line in result.out.splitlines():
+                docker.call("rm", "--force", name)
+        for line in said.out.splitlines():
             if line.startswith(servicecheck.MARK):
                 seen: dict[str, Any] = json.loads(line[len(servicecheck.MARK) :])
                 return seen
-        raise QsmrError(f"A container of {desired.image.name} said nothing that is known: {result.words}")
+        raise QsmrError(redact(start_fault(ended if ended.code else said), desired.env))
 
     @contextmanager
     def _file(self, desired: Desired) -> Iterator[Path]:
@@ -94,18 +98,20 @@ class Probe:
         env = {**desired.env, **desired.limits.env}
         result = self.compose.run(self.host.compose_project, str(path), words, env, TIMEOUT)
         if result.code:
-            raise QsmrError(redact(start_fault(result, path, self.host.releases.root.parent), env))
+            said = result.err + result.out
+            if any(path.name in line and re.search(UNSEEN, line, re.IGNORECASE) for line in said.splitlines()):
+                raise QsmrError(
+                    f"Compose does not see files in {self.host.releases.root.parent}: one from snap sees home "
+                    "directories only; install Docker from your distribution, or set qsmr_host_dir to a directory of "
+                    "the user's home"
+                )
+            raise QsmrError(redact(start_fault(result), env))
         return result
 
 
-def start_fault(result: Result, path: Path, host_dir: Path) -> str:
-    """Why Compose cannot start a worker, by what it said; with what to do where the cause is a known one."""
+def start_fault(result: Result) -> str:
+    """Why Compose cannot start a worker, by what was said; with what to do where the cause is a known one."""
     said = result.err + result.out
-    if any(path.name in line and re.search(UNSEEN, line, re.IGNORECASE) for line in said.splitlines()):
-        return (
-            f"Compose does not see files in {host_dir}: one from snap sees home directories only; install Docker from "
-            "your distribution, or set qsmr_host_dir to a directory of the user's home"
-        )
     for pattern, fault in KNOWN:
         if re.search(pattern, said, re.IGNORECASE):
             return f"{fault} (it says: {result.words})"

@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -169,7 +170,8 @@ class WorkerHost:
         self._compose_up(desired, "--no-recreate" if only_number else "")
         self.releases.switch(desired.snapshot_id)
         if not has_network(desired.files[COMPOSE_FILE]):
-            remove_networks(self.docker, self.compose_project)  # that of a release before, in which nothing is left
+            with suppress(QsmrError):  # it is no part of this release, and stop.yml removes it, too
+                remove_networks(self.docker, self.compose_project)
         now = self.find(desired)
         left = compare_settings(desired, now)
         if left:
