@@ -12,10 +12,12 @@ description:
   - When a playbook imports others, each of them is a stage, and the time that each took is listed after the recap.
   - Text that a task left with M(ansible.builtin.set_stats) under C(qsmr_summary) follows it, as the last thing
     on the screen.
+  - A run that failed and left no such text ends with the host and its message.
   - A number left under C(qsmr_exit_code) is what ansible-playbook exits with, for endings that programs tell apart.
 author: qsmr-fleet developers (@qsmr-fleet)
 """
 
+import re
 import time
 from pathlib import Path
 
@@ -32,6 +34,22 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._stages: list[tuple[str, float]] = []
+        self._said: dict[str, str] = {}
+
+    def v2_runner_on_failed(self, result, ignore_errors=False) -> None:
+        self._said[result.host.get_name()] = str(result.result.get("msg") or "see above")
+
+    def v2_runner_on_unreachable(self, result) -> None:
+        self._said[result.host.get_name()] = str(result.result.get("msg") or "see above")
+
+    def _fault(self, stats) -> str:
+        """Why the run failed, in a line; empty if it did not. What was rescued or ignored is no failure."""
+        failed = [host for host in self._said if stats.failures.get(host) or stats.dark.get(host)]
+        if not failed:
+            return ""
+        words = re.sub(r"^((Task|Action|Module) failed: )+", "", " ".join(self._said[failed[-1]].split()))
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return f"Failed on {failed[-1]}{more}: {words}"
 
     def v2_playbook_on_play_start(self, play) -> None:
         stage = Path(play.get_path().rsplit(":", 1)[0]).stem
@@ -47,7 +65,7 @@ class CallbackModule(CallbackBase):
                 self._display.display(f"  {stage.replace('_', ' '):<16} {following - start:6.1f} s")
             self._display.display(f"  {'all':<16} {end - starts[0]:6.1f} s")
         left = stats.custom.get("_run") or {}
-        for text in left.get("qsmr_summary", []):
+        for text in left.get("qsmr_summary", []) or filter(None, [self._fault(stats)]):
             # Words of hosts and jobs are among it, which could be commands to the terminal.
             plain = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text.rstrip())
             self._display.display(f"\n{plain}")

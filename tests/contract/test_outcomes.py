@@ -16,11 +16,12 @@ from qsmr.jobapi import JobApi
 REPOSITORY = Path(__file__).parents[2]
 CONTROL = """\
 control: {hosts: {localhost: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}}}
+workers: {hosts: {down: {ansible_host: 127.0.0.1, ansible_port: 1}}}
 """
 
 
 class Lab:
-    """A control node without hosts, and a job service of its own; the Odin API is nowhere."""
+    """A control node with a host that is down, and a job service of its own; the Odin API is nowhere."""
 
     def __init__(self, service: Any, directory: Path) -> None:
         self.service, self.directory = service, directory
@@ -94,13 +95,13 @@ def test_status_and_watch_say_the_same_of_a_project_that_has_ended(lab, states, 
 
 
 def test_status_and_watch_say_the_same_of_a_project_that_hangs(lab):
-    """Its only worker claimed a job and is silent since."""
+    """Its only worker claimed a job and is silent since, as is its host."""
     lab.jobs(available=2, started=1)
-    line = "Hanging: 0 of 3 finished, 0 failed, 1 running, 2 waiting"
+    line = "No workers: 0 of 3 finished, 0 failed, 1 running, 2 waiting"
     run = lab.play("watch", watch_stall_timeout=2)
-    assert (run.returncode, last_line(run)) == (14, line), run.stdout
+    assert (run.returncode, last_line(run)) == (12, line), run.stdout
     run = lab.play("status", status_stall_timeout=2)
-    assert (run.returncode, last_line(run)) == (14, line), run.stdout
+    assert (run.returncode, last_line(run)) == (12, line), run.stdout
     assert "! Nothing has moved since" in run.stdout
     assert "has ended one: UWorker_host1_a (1)" in " ".join(run.stdout.split())
     assert lab.play("status").returncode == 0, "jobs may take a while"
@@ -122,7 +123,9 @@ def test_project_without_jobs_is_not_done(lab):
     assert (status.returncode, last_line(status)) == (0, "No jobs: no job is known")
     assert "Project demo has no jobs: run jobs.yml to add some." in status.stdout
     assert watch.returncode == 2
-    assert "Project demo has no jobs: add some with playbooks/jobs.yml." in " ".join(watch.stdout.split())
+    assert last_line(watch) == ("Failed on localhost: Project demo has no jobs: add some with playbooks/jobs.yml."), (
+        "what was wrong is the last line"
+    )
 
 
 def test_part_of_failures_that_is_none_is_refused(lab):
