@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from push_snapshots import write_snapshot
 from qsmr import transport
@@ -426,7 +426,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Blob:
     return blob(tmp_path_factory.mktemp("fuzz"), 3 * CHUNK)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FRAMES, max_size=6))
 def test_no_words_of_a_host_end_the_push_of_others(small: Blob, frames: list[bytes]) -> None:
     """Only what the session of that one host is lost by, whatever it says."""
