@@ -38,6 +38,7 @@ from qsmr.fleetsettings import SETTINGS  # noqa: E402
 # How ansible-playbook ends a run of which a host failed.
 EXIT_CODE = 2
 CONFIG = Path(__file__).resolve().parents[2] / "ansible.cfg"
+DEFAULTS = str(CONFIG.with_name("playbooks") / "group_vars/all.yml")
 
 
 class CallbackModule(CallbackBase):
@@ -116,14 +117,14 @@ class Look:
         others, hosts = {}, {}
         groups = list(inventory.groups.values())
         beside = get_vars_from_inventory_sources(self._loader, inventory._sources, groups, "task")
-        for variables in [manager.extra_vars, beside, *(group.get_vars() for group in groups)]:
+        for variables in [*(group.get_vars() for group in groups), beside, manager.extra_vars]:
             others |= {name: _place(name, value) for name, value in variables.items()}
         fleet = {host for name in FLEET if name in inventory.groups for host in inventory.groups[name].get_hosts()}
         for host in inventory.get_hosts(ignore_limits=True, ignore_restrictions=True):
             variables = manager.get_vars(host=host)
-            others |= {name: _place(name, value) for name, value in variables.items() if name not in others}
+            others |= {name: _place(name, variables[name]) for name in variables.keys() - others.keys()}
             if host in fleet:
-                hosts[host.name] = self._given(variables)
+                hosts[host.name] = dict(self._given(variables, others))
         return setting_faults(Settings(hosts, others, [*self._weak(hosts)]))
 
     def _weak(self, fleet):
@@ -136,14 +137,21 @@ class Look:
             for name, value in variables.items():
                 yield name, Given(None, value, _place(name, value)), members
 
-    def _given(self, variables):
-        templar = Templar(loader=self._loader, variables=variables)
-        given = {}
-        for name in SETTINGS:
-            if name in variables:
-                written = variables[name]
-                given[name] = Given(templar.template(written), written, _place(name, written))
-        return given
+    def _given(self, variables, places):
+        """A host's settings. What is a template is filled in; our own defaults are right as they are."""
+        templar = None
+        for name in [name for name in SETTINGS if name in variables]:
+            written = variables[name]
+            origin = Origin and Origin.get_tag(written)
+            if origin and origin.path == DEFAULTS:
+                yield name, Given(written, written, DEFAULTS, ours=True)
+                continue
+            value = written
+            if not isinstance(written, bool | int | float) and not (isinstance(written, str) and "{" not in written):
+                templar = templar or Templar(loader=self._loader, variables=variables)
+                value = templar.template(written)
+            # Ansible keeps no place with true, false and null; then it is that of the name.
+            yield name, Given(value, written, _place(name, written) if origin else places[name])
 
 
 def _tags(blocks):

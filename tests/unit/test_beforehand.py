@@ -172,8 +172,11 @@ def test_every_wrong_value_is_told_at_once_and_no_secret(play):
         "qsmr_config": {"ODIN_SECRT": "sesame"},
         "qsmr_registry_password": ["sesame"],
         "qsmr_on_failure": "revert",
+        "qsmr_snapshot": True,
+        "qsmr_project": "../etc",
     }
     screen = refused(play("status.yml", files={"lab/group_vars/fleet.yml": wrong}), "ODIN_SECRT", *wrong)
+    assert screen.count("lab/group_vars/fleet.yml:") == len(wrong) == screen.count("Nothing was done.")
     assert "sesame" not in screen
 
 

@@ -37,11 +37,12 @@ class Hosts:
 
 @dataclass(frozen=True)
 class Given:
-    """A variable as somebody set it: its value as it is used, how it was written, and where."""
+    """A variable as somebody set it: its value as it is used, how it was written, where, and whether it is ours."""
 
     value: Any
     written: Any
     place: str
+    ours: bool = False
 
 
 @dataclass
@@ -110,7 +111,7 @@ def setting_faults(settings: Settings) -> list[str]:
             found.setdefault(f"{place}: {line}", [])
     for host, given in settings.hosts.items():
         for name, setting in given.items():
-            if line := fault_of(name, setting.value):
+            if not setting.ours and (line := fault_of(name, setting.value)):
                 found.setdefault(f"{setting.place}: {line}" if setting.place else line, []).append(host)
     missing = [name for name in SETTINGS if not all(name in given for given in settings.hosts.values())]
     if missing:
@@ -149,7 +150,7 @@ def _differing(settings: Settings) -> list[str]:
             else:
                 by_value.append((given[name], [host]))
         if len(by_value) > 1:
-            odd, hosts = min(by_value, key=lambda group: (_OURS in group[0].place, len(group[1])))
+            odd, hosts = min(by_value, key=lambda group: (group[0].ours, len(group[1])))
             place = f"{odd.place}: " if odd.place else ""
             found.append(
                 f"{place}{name} counts for the whole fleet, and {', '.join(hosts)} would have another value than the "
