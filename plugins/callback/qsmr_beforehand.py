@@ -32,7 +32,16 @@ except ImportError:
 
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 
-from qsmr.beforehand import FLEET, Given, Hosts, Settings, host_faults, option_faults, setting_faults  # noqa: E402
+from qsmr.beforehand import (  # noqa: E402
+    FLEET,
+    Given,
+    Hosts,
+    Settings,
+    file_faults,
+    host_faults,
+    option_faults,
+    setting_faults,
+)
 from qsmr.fleetsettings import SETTINGS  # noqa: E402
 
 # How ansible-playbook ends a run of which a host failed.
@@ -125,7 +134,15 @@ class Look:
             others |= {name: _place(name, variables[name]) for name in variables.keys() - others.keys()}
             if host in fleet:
                 hosts[host.name] = dict(self._given(variables, others))
-        return setting_faults(Settings(hosts, others, [*self._weak(hosts)]))
+        unread = file_faults(self._files(), list(inventory.groups))
+        return unread + setting_faults(Settings(hosts, others, [*self._weak(hosts)]))
+
+    def _files(self):
+        """The files of groups' variables beside the inventory, by the name of the group."""
+        places = [Path(source) for source in self._inventory._sources if Path(source).exists()]
+        places = [place if place.is_dir() else place.parent for place in places]
+        found = [path for place in places for path in sorted(place.glob("group_vars/[!.]*"))]
+        return {path.stem if path.is_file() else path.name: _short(path) for path in found}
 
     def _weak(self, fleet):
         """What playbooks/group_vars/all.yml may win over: names, values, and for which hosts of the fleet."""

@@ -157,6 +157,21 @@ def test_setting_where_our_defaults_would_win_is_refused(play):
     assert "group_vars/fleet.yml" in screen
 
 
+@pytest.mark.parametrize(
+    ("name", "groups", "says"),
+    [
+        ("worker", ("control", "workers"), "has no group worker: is workers meant?"),
+        ("fleet", ("control", "workers"), "has no group fleet"),
+        ("Fleet", tuple(FLEET), "has no group Fleet: is fleet meant?"),
+    ],
+)
+def test_file_of_variables_that_nobody_reads_is_named(play, name, groups, says):
+    inventory = {group: FLEET[group] for group in groups}
+    files = {f"lab/group_vars/{name}.yml": {"qsmr_project": "demo"}, "lab/group_vars/another_lab.yml": {"a": 1}}
+    screen = refused(play("jobs.yml", inventory=inventory, files=files), f"lab/group_vars/{name}.yml is read for", says)
+    assert "another_lab" not in screen
+
+
 def test_setting_of_the_whole_fleet_on_one_host_is_refused_and_a_hosts_own_is_taken(play):
     own = {"lab/host_vars/h1.yml": {"qsmr_workers_per_host": "2 per core", "qsmr_host_dir": "/srv/q"}}
     _code, screen = play("jobs.yml", "-e", "qsmr_project=demo", files=own)

@@ -88,6 +88,20 @@ def _near(word: str, hosts: Hosts) -> str:
     return f" (but {near[0]})" if near else ""
 
 
+def file_faults(files: Mapping[str, str], groups: Collection[str]) -> list[str]:
+    """Files of a group's variables that nobody reads: ``files`` are their paths by the group that each is named after.
+
+    Other names are another inventory's, or of no concern to us.
+    """
+    found = []
+    for name, path in files.items():
+        near = difflib.get_close_matches(name.lower(), (*FLEET, "fleet"), 1, 0.8)
+        if near and name not in groups:
+            meant = "" if near[0] == name else f": is {near[0]} meant?"
+            found.append(f"{path} is read for no host, since the inventory has no group {name}{meant}")
+    return found
+
+
 def option_faults(tags: Collection[str], skipped: Collection[str], known: Collection[str], start_at: str) -> list[str]:
     """Which of Ansible's options would leave tasks out that others need. ``known`` are the playbook's own tags."""
     found = []
