@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,26 @@ def test_part_of_failures_that_is_none_is_refused(lab):
     run = lab.play("status", qsmr_max_failed_share=50)
     assert run.returncode == 2
     assert "qsmr_max_failed_share is 50: give a part of the jobs from 0 to 1" in " ".join(run.stdout.split())
+
+
+def page_says(playbook: str, code: int) -> str:
+    """The last line that docs/exit-codes.md has for this end of a playbook."""
+    row = rf"^\| `{playbook}\.yml` \| (?:\d+, )*{code}(?:, \d+)* \| [^|]* \| ([^|]*) \|$"
+    return re.search(row, (REPOSITORY / "docs/exit-codes.md").read_text(), re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize(
+    ("playbook", "code", "starts", "words"),
+    [
+        ("project", 0, "localhost ", "`PLAY RECAP`"),
+        ("provenance", 2, "Failed on localhost: ", "`Failed on localhost: ...`"),
+        ("stop", 4, "Failed on down: ", "`Failed on <host>: ...` where none could be reached"),
+        ("snapshot", 2, "Failed on localhost: Code directory", "`Failed on localhost: ...`"),
+    ],
+)
+def test_page_of_exit_codes_says_what_is_seen(lab, playbook, code, starts, words):
+    lab.jobs(available=1)
+    run = lab.play(playbook, "-e", "scan=7014791071", qsmr_code_dir=str(lab.directory / "nowhere"))
+    assert run.returncode == code, run.stdout
+    assert last_line(run).startswith(starts)
+    assert words in page_says(playbook, code)
