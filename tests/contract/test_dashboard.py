@@ -293,6 +293,42 @@ def test_all_jobs_can_be_paged_through_though_a_second_has_more_than_a_page(serv
         page.wait_for_selector("h1:text-is('Job 1:007')")
 
 
+# The answers with lists of jobs take their time, and the first one says that no job has failed. In the browser itself: its driver does one thing after the other.
+SLOW_LISTS = """
+const asked = window.fetch;
+window.fetch = async (url, ...more) => {
+  if (/jobs\\?/.test(url)) await new Promise(done => setTimeout(done, 700));
+  return /status=failed&limit=1$/.test(url) ? new Response('{"Jobs": []}') : asked(url, ...more);
+};
+"""
+
+
+def test_no_click_is_lost_while_an_answer_is_on_its_way(service):
+    with browser_page() as page:
+        page.add_init_script(SLOW_LISTS)
+        page.goto(f"{service.url}/#/demo")
+        page.select_option("select", "finished")  # before the page has chosen for itself
+        page.wait_for_selector("caption:text-is('Jobs 1 to 3')")
+        page.wait_for_timeout(1500)
+        assert page.input_value("select") == "finished"
+        page.select_option("select", "failed")
+        page.click("button:text-is('Later')", timeout=500)
+        page.wait_for_selector("caption:text-is('Jobs 51 to 60')")
+        page.select_option("select", "")
+        page.click("button:text-is('Later')")
+        page.click("button:text-is('Earlier')")
+        page.click("button:text-is('Later')")
+        page.wait_for_selector("caption:text-is('Jobs 51 to 65')")
+        page.wait_for_timeout(1500)
+        assert page.inner_text("caption >> nth=-1") == "Jobs 51 to 65"
+        page.click("button:text-is('Earlier')")
+        page.select_option("select", "failed")  # what was chosen last counts, from its first page
+        page.wait_for_selector("caption:text-is('Jobs 1 to 50')")
+        page.wait_for_timeout(1500)
+        assert page.inner_text("caption >> nth=-1") == "Jobs 1 to 50"
+        assert page.is_hidden("#trouble")
+
+
 def test_page_says_when_the_service_is_away_and_comes_back(service):
     with browser_page(bears="503") as page:
         page.goto(service.url)

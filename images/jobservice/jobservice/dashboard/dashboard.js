@@ -327,7 +327,7 @@ function jobList(name, known) {
     element('option', {value}, value || 'any')));
   const worker = element('input', {name: 'worker', autocomplete: 'off'});
   const id = element('input', {name: 'id', autocomplete: 'off', placeholder: '1:7014791071'});
-  let pages = [{start: null, seen: []}];
+  let pages = [{start: null, seen: []}], chosen = false, reading, turns = Promise.resolve();
 
   async function read() {
     const page = pages.at(-1), status = state.value, key = TIMED[status];
@@ -356,11 +356,24 @@ function jobList(name, known) {
     ], shown) : element('p', {}, 'There are no such jobs.')));
   }
 
-  const safely = () => read().then(() => trouble(''), error => trouble(`The jobs cannot be read: ${error.message}`));
-  const again = () => { pages = [{start: null, seen: []}]; safely(); };
+  const safely = () => {
+    earlier.disabled = pages.length === 1;
+    later.disabled = false; // until the answer says that there are no more
+    reading = read().then(() => trouble(''), error => trouble(`The jobs cannot be read: ${error.message}`));
+  };
+  const again = () => { chosen = true; pages = [{start: null, seen: []}]; safely(); };
+  // A click while an answer is on its way waits for it: it tells where the next page begins.
   function turn(way) {
-    if (way > 0) pages.push(pages.at(-1).next); else pages.pop();
-    safely();
+    const list = pages;
+    turns = turns.then(async () => {
+      await reading;
+      if (pages !== list) return; // other jobs were chosen since
+      const {next} = pages.at(-1);
+      if (way < 0 && pages.length > 1) pages.pop();
+      else if (way > 0 && next) pages.push(next);
+      else if (next !== undefined) return;
+      safely();
+    });
   }
   const form = element('form', {on: {submit: event => {
     event.preventDefault();
@@ -371,8 +384,8 @@ function jobList(name, known) {
   worker.addEventListener('change', again);
   // Where nothing failed, what finished is more telling.
   known.then(() => get(`${projectPath(name)}/jobs`, {status: 'failed', limit: 1}).then(found => {
-    if (!found.Jobs.length) state.value = '';
-  }, () => {}).then(safely), () => rows.show(null, () => ''));
+    if (!found.Jobs.length && !chosen) state.value = '';
+  }, () => {}).then(() => { if (!chosen) safely(); }), () => rows.show(null, () => ''));
   return element('div', {}, form, rows);
 }
 
