@@ -2,7 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench simulate-verdicts docs molecule pictures lint sanity lock
+=======
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-main-job test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench docs molecule pictures lint sanity lock
+>>>>>>> 5cdc7e4 (Prove the main job on both lines of Pythons in make test, and ask for the capabilities that a machine has)
 
 # Everything is installed there, with that Python; test-next has another of both.
 VENV := .venv
@@ -29,9 +33,13 @@ dashboard: $(VENV)/run.done ## Show a job service in the browser (SERVICE=<its r
 demo-clean: $(VENV)/run.done ## Remove everything that the demo made: hosts, services, images, files
 	@$(BIN)/ansible-playbook playbooks/demo_clean.yml
 
-test: lint setup $(VENV)/system.done ## Run the linters and the tests; test-fleet, test-push, test-rollout, test-podman and chaos-jobs take longer
+test: lint setup $(VENV)/system.done ## Run the linters and the tests, and the main job on the other line of Pythons; test-fleet, test-push, test-rollout, test-podman and chaos-jobs take longer
 	@$(PYTEST) --numprocesses auto --maxprocesses 4 --ignore tests/integration tests
 	@$(PYTEST) -m "not slow" tests/integration
+	@if [ -n "$(OTHER)" ]; then $(MAKE) --no-print-directory VENV=$(SECOND) PYTHON="$(OTHER)" test-main-job; fi
+	@echo "All tests passed with $$($(call versions,$(BIN)))"
+	@if [ -n "$(OTHER)" ]; then echo "The demo and the main job also passed with $$($(call versions,$(SECOND)/bin))"; \
+	  else echo "NOT TRIED: $(MISSING)"; fi
 
 test-unit: $(VENV)/system.done ## Run the tests that need no service and no Docker
 	@$(PYTEST) tests/unit
@@ -39,15 +47,37 @@ test-unit: $(VENV)/system.done ## Run the tests that need no service and no Dock
 test-contract: $(VENV)/system.done ## Run the contract tests of the services and the worker (no Docker)
 	@$(PYTEST) tests/contract
 
-# Where pyenv has a Python and nobody chose it, only its own directory leads to it.
-NEXT = $(firstword $(shell for version in 3.13 3.14 3.12; do for python in python$$version ~/.pyenv/versions/$$version.*/bin/python3; do \
-  "$$python" -c '' 2>/dev/null && echo "$$python"; done; done))
+# There are two lines: ansible-core 2.19 on Python 3.11, and 2.21 on newer ones. The first of these Pythons that is here and
+# has what makes a .venv. Where pyenv has a Python and nobody chose it, only its own directory leads to it.
+python_of = $(firstword $(shell for version in $(1); do for python in python$$version ~/.pyenv/versions/$$version.*/bin/python3; do \
+  "$$python" -c 'import ensurepip' 2>/dev/null && echo "$$python"; done; done; true))
+NEXT = $(call python_of,3.14 3.13 3.12)
+IS_NEXT = $(shell $(BIN)/python -c 'import sys; sys.version_info >= (3, 12) and print("yes")')
+OTHER = $(if $(IS_NEXT),$(call python_of,3.11),$(NEXT))
+SECOND = $(if $(IS_NEXT),.venv-former,.venv-next)
+MISSING = ansible-core $(if $(IS_NEXT),2.19: there is no Python 3.11 with venv here,2.21: there is no Python 3.12 or newer with venv here)
+# What there is in the virtual environment $(1), as a command.
+versions = $(1)/python -c 'import platform; from importlib.metadata import version; \
+  print("ansible-core", version("ansible-core"), "on Python", platform.python_version())'
 
-test-next: ## Run most of the tests on ansible-core 2.21, with Python 3.12 or newer in .venv-next (NEXT=its command)
-	@test -n "$(NEXT)" || { echo "There is no Python 3.12 or newer here: give one, as in make test-next NEXT=/opt/python3.13" >&2; exit 1; }
+test-main-job: setup $(VENV)/system.done
+	@echo "Trying the demo and the main job with $$($(call versions,$(BIN)))"
+	@$(BIN)/mypy
+	@$(PYTEST) tests/unit/test_result_keys.py tests/unit/test_report.py tests/contract/test_config_secrets.py \
+	  tests/contract/test_watch_playbook.py tests/contract/test_results_playbook.py
+	@$(PYTEST) tests/integration/test_flow.py -k "every_scan_becomes or results_are_kept or demo_ends"
+
+# What is released is tried with all that depends on it, and what is to come with the playbooks alone.
+test-next: ## Run most of the tests on ansible-core 2.21, and what can be tried on 2.22, with Python 3.12 or newer (NEXT=its command)
+	@test -n "$(NEXT)" || { echo "There is no Python 3.12 or newer here: give one, as in make test-next NEXT=/opt/python3.13/bin/python3" >&2; exit 1; }
 	@$(MAKE) --no-print-directory VENV=.venv-next PYTHON="$(NEXT)" setup .venv-next/system.done
 	@.venv-next/bin/pytest -q --numprocesses auto --maxprocesses 4 --ignore tests/integration tests
 	@.venv-next/bin/pytest -q -m "not slow" tests/integration/test_flow.py tests/integration/test_push.py
+	@$(MAKE) --no-print-directory VENV=.venv-coming PYTHON="$(NEXT)" .venv-coming/coming.done
+	@echo "Trying $$($(call versions,.venv-coming/bin))"
+	@.venv-coming/bin/pytest -q tests/unit/test_result_keys.py tests/contract/test_config_secrets.py tests/contract/test_watch_playbook.py \
+	  tests/contract/test_results_playbook.py tests/contract/test_security_playbooks.py
+	@.venv-coming/bin/pytest -q tests/integration/test_flow.py -k "every_scan_becomes or results_are_kept or demo_ends"
 
 test-integration: setup $(VENV)/system.done ## Run the playbooks on a container fleet of their own
 	@$(PYTEST) tests/integration
@@ -146,6 +176,10 @@ $(VENV)/%.done: requirements/%.lock | $(VENV)/bin/pip
 	@touch $@
 
 $(VENV)/dev.done: $(VENV)/run.done
+
+$(VENV)/coming.done: requirements/coming.txt $(VENV)/system.done
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
 
 # What the tests take from Debian: a database server, a linter and a browser.
 $(VENV)/system.done: Makefile $(VENV)/dev.done

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from qsmr.capabilities import capabilities_of
+
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "qsmr-fleet/host-debian13"
 NAME = "qsmr-bench"
@@ -35,7 +37,7 @@ class Host:
         keys = f"{lab.directory}/keys:/run/keys:ro"
         options = ["--name", self.name, "--network", NAME, "--ip", self.address, "--volume", keys]
         if engine:
-            rights = ["--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"]
+            rights = [f"--cap-add={name}" for name in capabilities_of(Path("/proc/self/status").read_text())]
             rights += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
             options += [*rights, "--env", "HOST_USER=root", "--env", "HOST_SUDO=false", IMAGE]
         else:

@@ -293,7 +293,8 @@ def test_all_jobs_can_be_paged_through_though_a_second_has_more_than_a_page(serv
         page.wait_for_selector("h1:text-is('Job 1:007')")
 
 
-# The answers with lists of jobs take their time, and the first one says that no job has failed. In the browser itself: its driver does one thing after the other.
+# The answers with lists of jobs take their time, and the first one says that no job has failed. In the browser itself,
+# for its driver does one thing after the other.
 SLOW_LISTS = """
 const asked = window.fetch;
 window.fetch = async (url, ...more) => {

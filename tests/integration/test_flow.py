@@ -70,6 +70,13 @@ def test_results_are_kept_with_their_snapshot(processed):
     assert fetched["snapshots"] == {snapshot(processed)["snapshot_id"]: SCANS}
 
 
+def test_demo_ends_with_what_became_of_every_scan(processed):
+    """As make demo runs it, here on the fleet that has it all: nothing is left to do but to tell."""
+    told = processed.ok("demo.yml").stdout
+    assert f"From local code to level 2: {SCANS} of {SCANS} jobs finished on {len(processed.hosts)} hosts" in told
+    assert f"{SCANS} level 2 documents made by snapshot {snapshot(processed)['snapshot_id']}" in told
+
+
 def test_report_tells_of_fleet_and_science(processed):
     first = processed.ok("status.yml")
     path = processed.directory / "state/demo/results/report.html"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -88,3 +89,34 @@ def test_execution_environment_has_what_setup_has(tmp_path):
     assert base.index("COPY _build/locks/run.lock /tmp/run.lock") < base.index(
         "RUN $PYCMD -m pip install --no-cache-dir --require-hashes -r /tmp/run.lock"
     )
+
+
+def make_test(tmp_path: Path, *pythons: str, **variables: str) -> str:
+    """What make test would run where these Pythons are, and no other."""
+    for name in ("bash", "sh", "id", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    for name in pythons:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    words = [
+        shutil.which("make") or "",
+        "-n",
+        "test",
+        f"VENV={sys.prefix}",
+        *(f"{k}={v}" for k, v in variables.items()),
+    ]
+    env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    return subprocess.run(words, cwd=REPOSITORY, env=env, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("is_next", ["", "yes"])
+def test_the_other_line_of_pythons_is_tried_or_said_to_be_missing(tmp_path, is_next):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    said = make_test(alone, "python3.11" if not is_next else "python3.13", IS_NEXT=is_next)
+    assert f"NOT TRIED: ansible-core {'2.19' if is_next else '2.21'}: there is no Python 3.1" in said
+    assert "/bin/pytest -q tests/integration/test_flow.py" not in said
+    said = make_test(tmp_path, "python3.11", "python3.12", "python3.13", IS_NEXT=is_next)
+    venv, python = (".venv-former", "python3.11") if is_next else (".venv-next", "python3.13")
+    assert f'VENV={venv} PYTHON="{python}" test-main-job' in said
+    assert f"{venv}/bin/pytest -q tests/integration/test_flow.py" in said
