@@ -2,11 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench simulate-verdicts docs molecule pictures lint sanity lock
-=======
-.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-main-job test-next test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench docs molecule pictures lint sanity lock
->>>>>>> 5cdc7e4 (Prove the main job on both lines of Pythons in make test, and ask for the capabilities that a machine has)
+.PHONY: help setup demo dashboard demo-clean test test-unit test-contract test-integration test-fleet test-main-job test-next test-fresh test-push test-podman bench-jobs bench-push bench-rollout bench-results chaos chaos-jobs test-rollout bench-report bench-load bench-scale bench simulate-verdicts docs molecule pictures lint sanity lock
 
 # Everything is installed there, with that Python; test-next has another of both.
 VENV := .venv
@@ -93,6 +89,10 @@ test-push: setup $(VENV)/system.done ## Cut pushes at every place and go on, and
 
 test-podman: setup $(VENV)/system.done ## Run workers on a host that has Podman in Docker's place
 	@$(PYTEST) tests/faults/podman_host.py
+
+test-fresh: ## Run make demo on a fresh Debian 13 that has nothing but git, make and Python (as root; ARGS='bookworm demo': another)
+	$(call packages,mmdebstrap iproute2 iptables,command -v mmdebstrap && command -v ip && command -v iptables)
+	@tests/faults/fresh_root.sh $(ARGS)
 
 bench-jobs: $(VENV)/dev.done ## Measure adding jobs against the former ways (ARGS=--large: up to a million)
 	@$(BIN)/python tests/bench/jobs_bench.py $(ARGS)
