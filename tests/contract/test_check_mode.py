@@ -5,11 +5,16 @@ The engine is a script that has nothing: whatever else it is asked for would be 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from contract import odin_service
@@ -26,6 +31,7 @@ case "$1 $2" in
   "ClientInfo": {"Plugins": [{"Name": "compose", "Version": "2.26"}]}}' ;;
 "image inspect") echo '[]'; echo "Error: No such image: $3" >&2; exit 1 ;;
 "image ls" | "ps --all") ;;
+"compose --project-name") [ "$6 $7" = "config --quiet" ] || { echo "$*" >>"$(dirname "$0")/changes"; exit 1; } ;;
 *) echo "$*" >>"$(dirname "$0")/changes"; exit 1 ;;
 esac
 """
@@ -80,15 +86,45 @@ class Lab:
         return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
 
 
+class Forward(socketserver.BaseRequestHandler):
+    """Passes on what comes to this machine's own address to a service on 127.0.0.1, which no worker could use."""
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.service_port)) as service:
+            threading.Thread(target=self.copy, args=(self.request, service), daemon=True).start()
+            self.copy(service, self.request)
+
+    @staticmethod
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def seen_from_hosts(root):
+    """A service's root with an address that is not the asking machine's itself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        address = probe.getsockname()[0]
+    with socketserver.ThreadingTCPServer((address, 0), Forward) as server:
+        server.daemon_threads, server.service_port = True, urlsplit(root).port
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield root.replace(urlsplit(root).netloc, f"{address}:{server.server_address[1]}")
+        server.shutdown()
+
+
 @pytest.fixture
 def lab(tmp_path, job_service, odin):
     directory = tmp_path / "lab"
     directory.mkdir()
-    return Lab(
-        directory,
-        f"ODIN_API_ROOT={odin.root}\nODIN_SECRET={odin.secret}\nJOB_API_ROOT={job_service.root}\n"
-        f"JOB_API_USERNAME={job_service.username}\nJOB_API_PASSWORD={job_service.password}\n",
-    )
+    with seen_from_hosts(odin.root) as odin_root, seen_from_hosts(job_service.root) as job_root:
+        yield Lab(
+            directory,
+            f"ODIN_API_ROOT={odin_root}\nODIN_SECRET={odin.secret}\nJOB_API_ROOT={job_root}\n"
+            f"JOB_API_USERNAME={job_service.username}\nJOB_API_PASSWORD={job_service.password}\n",
+        )
 
 
 def test_all_is_foretold_where_nothing_is_there(lab):

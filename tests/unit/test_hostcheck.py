@@ -305,6 +305,8 @@ def test_service_that_nobody_can_reach_is_no_matter_of_containers(monkeypatch):
         ("http://LOCALHOST:1/rest_api", True),
         ("http://jobs.localhost/rest_api", True),
         ("http://[::1]:5000/rest_api", True),
+        ("http://127.1:5000/rest_api", True),
+        ("http://2130706433/rest_api", True),
         ("http://0.0.0.0:5000/rest_api", True),
         ("http://10.0.0.1/rest_api", False),
         ("http://localhost.example.org/rest_api", False),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import pwd
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -208,5 +209,8 @@ def is_loopback(root: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))  # 127.1 and 2130706433 are addresses, too
+        except (OSError, ValueError):
+            return False
     return address.is_loopback or address.is_unspecified
