@@ -60,7 +60,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qsmr.adapter import SERVICES, run_module, settings_of
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.level2set import unreadable_files
-from ansible.module_utils.qsmr.report import write_report
+from ansible.module_utils.qsmr.report import FILE, write_report
 
 OPTIONS = {
     "directory": {"type": "path", "required": True},
@@ -75,6 +75,9 @@ def run(module: AnsibleModule) -> dict:
     for path in unreadable_files(Path(parameters["directory"])):
         module.warn(f"{path} cannot be read and is left out: if it is level 2, results.yml makes it anew")
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:
+        if module.check_mode and parameters["picture"].get("foretold"):
+            # Other hosts or jobs are to be told of then.
+            return {"changed": True, "path": str(Path(parameters["directory"]) / FILE)}
         if not api.exists(parameters["project"]):
             return {"changed": False, "path": ""}
         report = write_report(

@@ -143,6 +143,10 @@ why:
   description: The outcome in a line.
   returned: after V(end)
   type: str
+foretold:
+  description: In check mode the release that each host would run then, of the hosts that would be switched.
+  returned: after V(end)
+  type: dict
 bad:
   description: What is wrong with each host that failed or got lost.
   returned: after V(end)

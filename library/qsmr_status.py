@@ -40,13 +40,21 @@ options:
   snapshot_dir:
     description: Where snapshots are. By which of them the results are is asked of the Odin API.
     type: path
+  foretold_releases:
+    description: For check mode. The release that a task before would have started, by the host's name.
+    type: dict
+    default: {}
+  foretold_jobs:
+    description: For check mode. What a task before would have done about the jobs, in a line.
+    type: str
+    default: ""
   output_file:
     description: JSON file to write the picture to, as a whole or not at all. Nothing is written if it is empty.
     type: path
 attributes:
   check_mode:
     support: full
-    description: Writes no file.
+    description: Writes no file. Shows what O(foretold_releases) and O(foretold_jobs) name as if it were there.
   diff_mode:
     support: none
     description: Numbers move all the time.
@@ -207,6 +215,7 @@ from ansible.module_utils.qsmr.adapter import ODIN_PROJECT, SERVICES, run_module
 from ansible.module_utils.qsmr.audit import Audit, only_release, running_now
 from ansible.module_utils.qsmr.errors import QsmrError
 from ansible.module_utils.qsmr.files import write_state
+from ansible.module_utils.qsmr.foretold import foretell
 from ansible.module_utils.qsmr.jobapi import JobApi
 from ansible.module_utils.qsmr.madeby import MadeBy, look
 from ansible.module_utils.qsmr.settings import Settings
@@ -223,6 +232,8 @@ OPTIONS = {
     "stall_timeout": {"type": "float", "default": 600.0},
     "state_dir": {"type": "path"},
     "snapshot_dir": {"type": "path"},
+    "foretold_releases": {"type": "dict", "default": {}},
+    "foretold_jobs": {"type": "str", "default": ""},
     "output_file": {"type": "path"},
 }
 
@@ -237,6 +248,9 @@ def run(module: AnsibleModule) -> dict:
     with JobApi(settings.job_api_root, read_timeout=60.0) as api:
         picture = take_picture(api, project, level2, hosts, datetime.now(UTC), limits)
         made_by = results_by(api, settings, parameters, picture)
+    foretold = parameters["foretold_releases"], parameters["foretold_jobs"]
+    if any(foretold):
+        picture = foretell(picture, *foretold)
     picture["made_by"] = made_by.facts
     picture["attention"] += [made_by.told()] * bool(made_by.told())
     file = parameters["output_file"]

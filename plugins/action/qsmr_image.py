@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 # Ansible finds a project's module_utils for modules, but not for plugins, which run in its own process.
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
 from qsmr.hostimage import made  # noqa: E402
+from qsmr.snapshot import TO_BE_MADE, in_words  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -27,4 +28,4 @@ class ActionModule(ActionBase):
             name = given["snapshot"]["image"]["name"]
             return {"changed": True, "image": name, **made(name, int(given.get("sent", 0)))}
         answer: dict[str, Any] = self._execute_module(task_vars=task_vars)
-        return answer
+        return in_words(answer) if given["snapshot"]["snapshot_id"] == TO_BE_MADE else answer

@@ -163,7 +163,7 @@ class ActionModule(FleetAction):
         """Tell how it ended, and give back what was held."""
         if not self.given["rollout"]:
             self.give_back(self.given["lock"])
-            return {"stopped": False, "bad": {}}
+            return {"stopped": False, "bad": {}, "foretold": {}}
         rollout = Rollout.from_record(self.given["rollout"])
         if rollout.open and rollout.hosts(WAITING):
             rollout.stop("an error broke it off, see above")
@@ -178,7 +178,9 @@ class ActionModule(FleetAction):
             end = {"event": "end", "ended": ended, "why": rollout.why, "runs": runs}
             self.end(rollout.id, self.given["lock"], text, [end])
         bad = {host: f"{host} {rollout.ended(host)}: {rollout.members[host].check}" for host in rollout.hosts(*BAD)}
-        return {"stopped": not rollout.open, "why": text.splitlines()[-1], "bad": bad, **summary(text)}
+        foretold = {host: rollout.runs(host) for host in rollout.hosts(SWITCHED)} if rollout.check_mode else {}
+        outcome = {"stopped": not rollout.open, "why": text.splitlines()[-1], "bad": bad, "foretold": foretold}
+        return {**outcome, **summary(text)}
 
     def _next(self, rollout: Rollout) -> dict[str, Any]:
         if rollout.stage and not rollout.check_mode:

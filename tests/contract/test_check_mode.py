@@ -23,6 +23,7 @@ from qsmr.release import Releases
 from worker_snapshots import write_sums
 
 REPOSITORY = Path(__file__).parents[2]
+ROW = ["the", "snapshot", "to", "be", "made", "to", "be", "started", "0", "0", "-"]
 OLD = "251101-0000000001"
 ENGINE = """\
 #!/bin/sh
@@ -137,8 +138,13 @@ def test_all_is_foretold_where_nothing_is_there(lab):
         "h2: release: none -> the snapshot to be made; workers: 0 -> 1",
         "Project demo: 2 jobs to be added, 0 were there, the project is to be made",
         "Check mode: the snapshot to be made would be started on h1, h2.",
+        "Check mode: 2 jobs to be added, 0 were there, the project is to be made",
+        f"Report: {lab.directory}/state/demo/results/report.html",
     ):
         assert told in run.stdout
+    rows = [line.split() for line in run.stdout.partition("\nHosts\n")[2].splitlines()[1:3]]
+    assert rows == [[host, *ROW] for host in ("h1", "h2")]
+    assert "Attention" not in run.stdout, "the run does what there is to be done"
     assert lab.left() == before
 
 

@@ -12,6 +12,8 @@ from .words import several
 
 # So many jobs have failed and none has finished: worth a look before enough have ended to judge.
 FIRST_FAILURES = 3
+# The state of a host on which a run that is no check would have started another release.
+TO_BE_STARTED = "to be started"
 
 
 def attention(picture: Mapping[str, Any]) -> Iterator[str]:
@@ -71,7 +73,7 @@ def _of_hosts(picture: Mapping[str, Any]) -> Iterator[str]:
             running = " and ".join(host["running"])
             yield f"{host['host']} should run {host['release']} and runs {running}: run workers.yml"
         for worker in host["workers"]:
-            if worker["condition"] != "healthy":
+            if worker["condition"] != "healthy" and host["state"] != TO_BE_STARTED:
                 says = f" ({worker['says']})" if worker["says"] else ""
                 yield f"{host['host']}: worker {worker['container']} is {worker['condition']}{says}"
     releases: dict[str, list[str]] = {}
@@ -92,6 +94,7 @@ def _of_claims(picture: Mapping[str, Any]) -> Iterator[str]:
         number = len(picture["orphans"])
         claimed = f"{several(number, 'job')} {'is' if number == 1 else 'are'} claimed"
         yield f"{claimed} by workers that no host here has: {which}; free them with retry.yml and qsmr_dead_workers"
-    if picture["remaining"] and hosts and not any(host["healthy"] or host["state"] == "not asked" for host in hosts):
+    at_work = any(host["healthy"] or host["state"] in ("not asked", TO_BE_STARTED) for host in hosts)
+    if picture["remaining"] and hosts and not at_work:
         number = picture["remaining"]
         yield f"{several(number, 'job')} {'remains' if number == 1 else 'remain'} and no worker is healthy"

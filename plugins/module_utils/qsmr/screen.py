@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .attention import TO_BE_STARTED
 from .libraries import libraries
 from .verdict import STALLS
 from .words import duration, speed
@@ -153,7 +154,7 @@ def _hosts(picture: Mapping[str, Any]) -> RenderableType:
 
 def _health(host: Mapping[str, Any]) -> Text:
     if host["state"] != "answers":
-        return Text(host["state"], "yellow" if host["state"] == "not asked" else "red")
+        return Text(host["state"], "yellow" if host["state"] in ("not asked", TO_BE_STARTED) else "red")
     total = len(host["workers"])
     if not total:
         return Text("none", "red")
