@@ -28,4 +28,6 @@ class ActionModule(ActionBase):
             name = given["snapshot"]["image"]["name"]
             return {"changed": True, "image": name, **made(name, int(given.get("sent", 0)))}
         answer: dict[str, Any] = self._execute_module(task_vars=task_vars)
-        return in_words(answer) if given["snapshot"]["snapshot_id"] == TO_BE_MADE else answer
+        if given["snapshot"]["snapshot_id"] == TO_BE_MADE:
+            answer["actions"] = in_words(answer.get("actions", []))
+        return answer

@@ -40,7 +40,7 @@ odin = odin_service.odin
 
 
 class Lab:
-    """Two hosts of their own directories on this machine, and the services."""
+    """This machine as a host with a directory of its own, and the services: one machine is one host."""
 
     def __init__(self, directory: Path, config: str) -> None:
         self.directory = directory
@@ -58,7 +58,8 @@ class Lab:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         groups = {
             "control": {"hosts": {"localhost": local}},
-            "workers": {"hosts": {"h1": {}, "h2": {}}, "vars": local},
+            "services": {"hosts": {"localhost": {}}},
+            "workers": {"hosts": {"h1": {}}, "vars": local},
         }
         (directory / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
         self.settings = {
@@ -135,21 +136,19 @@ def test_all_is_foretold_where_nothing_is_there(lab):
     for told in (
         "A snapshot is to be made (snapshot: none -> new)",
         "h1: release: none -> the snapshot to be made; workers: 0 -> 1",
-        "h2: release: none -> the snapshot to be made; workers: 0 -> 1",
         "Project demo: 2 jobs to be added, 0 were there, the project is to be made",
-        "Check mode: the snapshot to be made would be started on h1, h2.",
+        "Check mode: the snapshot to be made would be started on h1.",
         "Check mode: 2 jobs to be added, 0 were there, the project is to be made",
         f"Report: {lab.directory}/state/demo/results/report.html",
     ):
         assert told in run.stdout
-    rows = [line.split() for line in run.stdout.partition("\nHosts\n")[2].splitlines()[1:3]]
-    assert rows == [[host, *ROW] for host in ("h1", "h2")]
+    rows = [line.split() for line in run.stdout.partition("\nHosts\n")[2].splitlines()[1:2]]
+    assert rows == [["h1", *ROW]]
     assert "Attention" not in run.stdout, "the run does what there is to be done"
     assert lab.left() == before
 
 
-def test_new_code_is_foretold_for_each_host_from_what_it_runs(lab):
-    """The hosts differ: one has the release of the former snapshot, one has none."""
+def test_new_code_is_foretold_from_what_the_host_runs(lab):
     former = write_snapshot(lab.directory / "snapshots", 1, [b"base", b"code"])
     manifest = json.loads((former / "snapshot.json").read_text())
     manifest |= {"image_inputs": {"code": "sha256:older"}, "code": {}}
@@ -163,8 +162,16 @@ def test_new_code_is_foretold_for_each_host_from_what_it_runs(lab):
     assert run.returncode == 0, run.stdout + run.stderr
     assert "A snapshot is to be made (code: older -> " in run.stdout
     assert f"h1: release: {OLD} -> the snapshot to be made; workers: 0 -> 1" in run.stdout
-    assert "h2: release: none -> the snapshot to be made; workers: 0 -> 1" in run.stdout
-    assert "Check mode: the snapshot to be made would be started on h1, h2." in run.stdout
+    assert "Check mode: the snapshot to be made would be started on h1." in run.stdout
     assert lab.left() == before
     alone = lab.check("workers.yml")
-    assert f"h2: release: none -> {OLD}; workers: 0 -> 1" in alone.stdout, "without snapshot.yml none is made"
+    assert f"Check mode: {OLD} would be started on h1." in alone.stdout, "without snapshot.yml none is made"
+
+
+def test_services_are_foretold_where_their_images_are_still_to_be_made(lab):
+    before = lab.left()
+    run = lab.check("services.yml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "qsmr-jobservice is to be made of qsmr-fleet/jobservice" in run.stdout
+    assert "qsmr-odin is to be made of qsmr-fleet/odin" in run.stdout
+    assert lab.left() == before
