@@ -217,7 +217,7 @@ def main() -> None:
             "directory": {"type": "path"},
             "foretold": {"type": "dict"},
             "config_file": {"type": "path"},
-            "config": {"type": "dict", "default": {}, "no_log": True},
+            "config": {"type": "dict", "default": {}},
             "snapshot": {"type": "dict"},
             "release": {"type": "str"},
             "files": {"type": "dict"},
