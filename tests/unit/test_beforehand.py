@@ -234,6 +234,15 @@ def test_hosts_are_asked_alike_whatever_ansible_is_told_elsewhere(play, env):
     assert screen.rstrip().endswith("h1: no workers of project demo\nh2: unreachable\nh3: no workers of project demo")
 
 
+def test_logs_of_no_host_are_a_failure(play):
+    down = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = FLEET | {"workers": {"hosts": {"h1": down, "h2": down}}}
+    code, screen = play("logs.yml", "-e", "qsmr_project=demo", inventory=inventory)
+    assert code == 2, screen
+    assert "No host told its workers' lines: h1, h2" in screen
+    assert screen.rstrip().endswith("h1: unreachable\nh2: unreachable")
+
+
 def test_settings_are_those_that_have_defaults():
     defaults = yaml.safe_load((REPOSITORY / "playbooks/group_vars/all.yml").read_text())
     assert list(SETTINGS) == list(defaults)
