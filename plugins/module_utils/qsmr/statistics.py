@@ -227,7 +227,7 @@ def _for_fewer(statistic: Array, blocks: int, effective: float) -> Array:
     """Student's t of so many blocks that is as unlikely as this one is for fewer, independent scans."""
     if effective >= blocks:
         return statistic
-    unlikely = stats.t.logsf(statistic, max(effective, 3.0) - 1)
+    unlikely = stats.t.logsf(statistic, max(effective, FEWEST_SCANS) - 1)
     return np.asarray(stats.t.isf(np.exp(unlikely), blocks - 1))
 
 
