@@ -296,11 +296,10 @@ def test_the_former_command_shows_why_a_build_fails(lab, tmp_path):
 
 def test_the_former_command_adds_the_jobs(lab, tmp_path):
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    inventory = {
-        "control": {"hosts": {"localhost": local}},
-        "fleet": {"children": {"control": {}}, "vars": {"qsmr_state_dir": str(tmp_path / "state")}},
-    }
+    inventory = {"control": {"hosts": {"localhost": local}}, "fleet": {"children": {"control": {}}}}
     (tmp_path / "inventory.yml").write_text(json.dumps(inventory))
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/fleet.yml").write_text(json.dumps({"qsmr_state_dir": str(tmp_path / "state")}))
     (tmp_path / "scanids.txt").write_text("7014769645\n7014769646\n")
     service = JobService(tmp_path)
     try:
