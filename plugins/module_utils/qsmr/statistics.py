@@ -111,7 +111,7 @@ class Answer:
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = (_SCATTER * (self.high - self.low) / 2 / self.limit) ** 2
         known = factor[np.isfinite(factor)]
-        return int(np.ceil(self.scans * max(known.max(), 1))) if known.size else None
+        return int(np.ceil(self.scans * max(float(np.max(known)), 1))) if known.size else None
 
 
 def judge(quantities: Mapping[str, Quantity]) -> dict[str, Answer]:
