@@ -124,8 +124,13 @@ class CallbackModule(CallbackBase):
 
     def _interrupted(self, number, frame) -> None:
         self._ended.set()
-        atexit.register(print, f"No longer waiting; workers and jobs go on. To wait again: {_again()}")
+        atexit.register(self._say_how_to_wait_again)
         self._interrupt(number, frame)
+
+    def _say_how_to_wait_again(self) -> None:
+        # The thread clears the bar's line at its end, which must not be this one.
+        self._stop()
+        print(f"No longer waiting; workers and jobs go on. To wait again: {_again()}")
 
     def _stop(self) -> None:
         if self._interrupt:
