@@ -253,6 +253,8 @@ def run(module: AnsibleModule) -> dict:
         picture = foretell(picture, *foretold)
     picture["made_by"] = made_by.facts
     picture["attention"] += [made_by.told()] * bool(made_by.told())
+    if made_by.outdated and not any(foretold):
+        picture["last_line"] += ", some by old code"
     file = parameters["output_file"]
     return {"changed": bool(file) and write(Path(file), picture, module.check_mode), "picture": picture}
 

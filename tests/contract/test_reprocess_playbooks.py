@@ -48,6 +48,9 @@ def test_edited_code_processes_what_the_former_one_did(lab):
     assert TOLD in words(lab.play("results.yml"))
     picture = lab.directory / "status.json"
     status = lab.play("status.yml", qsmr_output_file=str(picture))
+    assert json.loads(picture.read_text())["last_line"].endswith(
+        "finished, 0 failed, 0 running, 0 waiting, some by old code"
+    )
     assert TOLD.replace(" ", "") in words(status).replace(" ", "")
     told = json.loads(picture.read_text())["made_by"]
     assert (told["current"], told["by"], told["outdated"]) == (B, {B: 0, A: SCANS}, SCANS)
